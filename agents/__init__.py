@@ -1,0 +1,1 @@
+"""Everything that chooses actions and everyone who runs them."""

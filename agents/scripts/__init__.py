@@ -1,0 +1,1 @@
+"""Bundled action scripts (YAML)."""

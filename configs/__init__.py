@@ -1,0 +1,1 @@
+"""hydra configuration: one yaml per command."""

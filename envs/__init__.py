@@ -1,0 +1,1 @@
+"""Gymnasium: spaces, tasks, environments over a World, wrappers, recording of any environment."""

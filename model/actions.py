@@ -1,0 +1,76 @@
+"""The player's actions: one module owns the mapping dict <-> vector.
+
+Names are MineRL's / VPT's (arXiv 2206.11795). An *action vector* is ``float32 (20,)``: 18 buttons as 0 or 1 in the
+order of :data:`BUTTONS`, then the camera as (pitch, yaw) in degrees per tick. Pitch is positive downward, yaw is
+positive to the right, as in Minecraft. Everything above (environments, keyboards, scripts, policies, episodes)
+converts to and from it here; everything below sees vectors only.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from latentcraft.errors import UserError
+
+HOTBAR_SLOTS = 9
+BUTTONS: tuple[str, ...] = (
+    "forward", "back", "left", "right", "jump", "sneak", "sprint", "attack", "use",
+    *(f"hotbar.{slot}" for slot in range(1, HOTBAR_SLOTS + 1)),
+)  # fmt: skip
+NUM_BUTTONS = len(BUTTONS)
+BUTTON_INDEX = {name: index for index, name in enumerate(BUTTONS)}
+PITCH, YAW = NUM_BUTTONS, NUM_BUTTONS + 1
+ACTION_SIZE = NUM_BUTTONS + 2
+CAMERA_LIMIT = 30.0
+"""Largest camera turn, degrees per tick and axis; larger requests are clipped (VPT clips its camera bins likewise)."""
+
+
+def noop(*shape: int) -> np.ndarray:
+    """Return action vectors that do nothing, ``float32 (*shape, 20)``."""
+    return np.zeros((*shape, ACTION_SIZE), np.float32)
+
+
+def to_vector(action: Mapping[str, Any]) -> np.ndarray:
+    """Turn ``{"forward": 1, "camera": (pitch, yaw), ...}`` into a vector ``float32 (20,)``; absent keys are 0.
+
+    Raises:
+        UserError: an unknown key, a camera that is not two finite numbers, a button that is not 0 or 1.
+    """
+    vector = noop()
+    for key, value in action.items():
+        if key == "camera":
+            camera = np.asarray(value, np.float32)
+            if camera.shape != (2,) or not np.isfinite(camera).all():
+                raise UserError(f"camera must be two finite numbers (pitch, yaw) in degrees, got {value!r}")
+            vector[PITCH:] = np.clip(camera, -CAMERA_LIMIT, CAMERA_LIMIT)
+        elif key in BUTTON_INDEX:
+            if value not in (0, 1):
+                raise UserError(f"button {key!r} must be 0 or 1, got {value!r}")
+            vector[BUTTON_INDEX[key]] = value
+        else:
+            raise UserError(f"unknown action {key!r}; known: {', '.join(BUTTONS)}, camera")
+    return vector
+
+
+def to_dict(vector: np.ndarray) -> dict[str, Any]:
+    """Turn a vector ``(20,)`` into the full dict: every button as int 0/1, ``camera`` as ``float32 (2,)``."""
+    action: dict[str, Any] = {name: int(vector[index] > 0.5) for index, name in enumerate(BUTTONS)}
+    action["camera"] = np.asarray(vector[PITCH:], np.float32).copy()
+    return action
+
+
+def check_vectors(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return ``actions`` as ``float32 shape`` with buttons rounded to 0/1 and the camera clipped.
+
+    Raises:
+        UserError: wrong shape, NaN or infinity.
+    """
+    actions = np.asarray(actions, np.float32)
+    if actions.shape != shape:
+        raise UserError(f"actions must have shape {shape} (..., {ACTION_SIZE}), got {actions.shape}")
+    if not np.isfinite(actions).all():
+        raise UserError("actions contain NaN or infinity; every entry must be finite")
+    checked = (actions > 0.5).astype(np.float32)
+    checked[..., PITCH:] = np.clip(actions[..., PITCH:], -CAMERA_LIMIT, CAMERA_LIMIT)
+    return checked

@@ -1,0 +1,1 @@
+"""Training stages: autoencoder, encode, dynamics; each resumable from an atomic checkpoint."""

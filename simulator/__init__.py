@@ -1,0 +1,1 @@
+"""The two worlds behind one protocol, and the measures that compare them."""

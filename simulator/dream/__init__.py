@@ -1,0 +1,1 @@
+"""The learned world: the diffusion transformer rolled out chunk by chunk."""

@@ -1,0 +1,103 @@
+"""The World protocol: what everything above (environments, window, agents, scripts, evaluation) may rely on.
+
+A world is a *batch* of ``b`` independent games stepped together, one chunk of ``f`` frames (ticks) at a time. Frames
+are ``uint8 (b, f, H, W, 3)`` RGB, actions ``float32 (b, f, 20)`` (see :mod:`latentcraft.model.actions`): entry ``i``
+is held during tick ``i`` and its effect shows in frame ``i`` of the returned chunk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+TICKS_PER_SECOND = 20
+HELD_OUT_SEED = 900_000
+"""Seeds from here on are for evaluation; the recorder never uses them."""
+WARMUP_CHUNKS = 4
+"""Chunks of scripted warm-up after ``reset(seed)``: both worlds start from the same moment, and the dream takes these
+frames and actions as its context."""
+
+
+@dataclass(frozen=True)
+class WorldSpec:
+    """Shapes and names of a world."""
+
+    name: str
+    """``voxel``, ``dream`` or a foreign world's name."""
+    num_worlds: int = 1
+    """Batch ``b``."""
+    frame_size: tuple[int, int] = (96, 160)
+    """(H, W) in pixels, each a multiple of 16."""
+    chunk: int = 4
+    """Frames (ticks) in a chunk, ``f``."""
+    task: str = "free"
+    """One of :data:`latentcraft.model.tasks.TASKS`."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where one game begins. Exactly one of ``seed``, ``episode``, ``media`` is given; none means "from nothing"."""
+
+    seed: int | None = None
+    """Reference-world seed: terrain, spawn, task, weather, time of day and the warm-up are functions of it. For the
+    dream it also seeds the noise, whatever the other fields say (default 0)."""
+    episode: Path | None = None
+    """An episode's ``NAME.jsonl`` or ``NAME.mp4``: start from its frames and actions (dream only)."""
+    frame: int = 0
+    """First frame of ``episode`` or video ``media`` to use as context."""
+    media: Path | None = None
+    """One image or video file (dream only); resized to the frame size."""
+
+
+class Chunk(NamedTuple):
+    """What one step returns."""
+
+    frames: np.ndarray
+    """``uint8 (b, f, H, W, 3)``."""
+    rewards: np.ndarray
+    """``float32 (b, f)``."""
+    terminated: np.ndarray
+    """``bool (b, f)``: true from the tick on at which the task ended. The world itself plays on until reset."""
+    infos: list[dict[str, Any]]
+    """One dict per world. The reference world gives ``pose`` (x, y, z, yaw, pitch), ``caption`` and task state."""
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """Exact state of one game: restoring it replays the same frames to the bit. Arrays may be shared, never written."""
+
+    world: str
+    """Name of the world that saved it; only a world of that name restores it."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """JSON values."""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class World(Protocol):
+    """A batch of games. All methods raise :class:`latentcraft.errors.UserError` on bad input."""
+
+    @property
+    def spec(self) -> WorldSpec: ...
+
+    def reset(self, starts: Sequence[Start | None]) -> np.ndarray:
+        """Begin anew where ``starts[i]`` is given, leave world ``i`` alone where it is None.
+
+        Returns the last chunk before the first step, ``uint8 (b, f, H, W, 3)`` (the end of the warm-up or context).
+        """
+        ...
+
+    def step(self, actions: np.ndarray) -> Chunk:
+        """Advance every game by one chunk of ``actions`` ``float32 (b, f, 20)``."""
+        ...
+
+    def save(self, index: int = 0) -> WorldState:
+        """Return the exact state of game ``index``."""
+        ...
+
+    def restore(self, state: WorldState, index: int = 0) -> np.ndarray:
+        """Put game ``index`` into ``state``; returns its last frames ``uint8 (f, H, W, 3)``."""
+        ...
+
+    def close(self) -> None: ...

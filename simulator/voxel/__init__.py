@@ -1,0 +1,1 @@
+"""The reference world: a fast deterministic voxel game in numba."""

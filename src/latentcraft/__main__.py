@@ -1,0 +1,62 @@
+"""The ``latentcraft`` command: picks a sub-command, builds its frozen config with hydra, runs it.
+
+``latentcraft COMMAND key=value ...`` composes ``configs/COMMAND.yaml`` with the overrides; the yaml's ``_target_``
+names a frozen dataclass and nothing below this file sees a DictConfig. Heavy imports happen only inside a command.
+"""
+
+import sys
+from importlib import import_module
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "play": ("latentcraft.agents.play", "play in a window (without a display: write a video of a script)"),
+    "rollout": ("latentcraft.agents.rollout", "run a YAML action script in a world and write an mp4"),
+    "record": ("latentcraft.agents.record", "record episodes from a world or any Gymnasium environment"),
+    "train": ("latentcraft.model.train.run", "train autoencoder and dynamics on recorded episodes, resumable"),
+    "bench": ("latentcraft.agents.bench", "print speed and memory of worlds and training on this machine"),
+}
+
+
+def usage() -> str:
+    """Return the help page."""
+    lines = [f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: latentcraft COMMAND [key=value ...]", "", "commands:", *lines, "",
+         "latentcraft COMMAND --help lists that command's keys with their defaults."]
+    )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 2 bad input, 130 interrupted)."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        from latentcraft import __version__
+
+        print(__version__)
+        return 0
+    command, overrides = argv[0], argv[1:]
+    if command not in COMMANDS:
+        print(f"latentcraft: unknown command {command!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    from latentcraft.errors import UserError
+
+    try:
+        from latentcraft.configs.compose import compose_config, describe_config
+
+        if any(flag in overrides for flag in ("-h", "--help")):
+            print(describe_config(command, COMMANDS[command][1]))
+            return 0
+        config = compose_config(command, overrides)
+        return import_module(COMMANDS[command][0]).main(config) or 0
+    except UserError as error:
+        print(f"latentcraft {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"latentcraft {command}: interrupted; what was finished is on disk", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
