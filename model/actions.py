@@ -60,6 +60,42 @@ def to_dict(vector: np.ndarray) -> dict[str, Any]:
     return action
 
 
+def batch_to_vectors(action: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Turn a dict of arrays into vectors ``float32 (*shape, 20)``; absent keys are 0.
+
+    Args:
+        action: buttons as arrays of 0 and 1 of ``shape``, ``camera`` as ``(*shape, 2)`` degrees per tick.
+        shape: leading axes, for instance ``(b,)`` or ``(b, f)``; ``()`` for one action.
+
+    Raises:
+        UserError: an unknown key, a wrong shape, a button that is not 0 or 1, a camera that is not finite.
+    """
+    vectors = noop(*shape)
+    for key, value in action.items():
+        values = np.asarray(value)
+        expected = (*shape, 2) if key == "camera" else shape
+        if key != "camera" and key not in BUTTON_INDEX:
+            raise UserError(f"unknown action {key!r}; known: {', '.join(BUTTONS)}, camera")
+        if values.shape != expected:
+            raise UserError(f"action {key!r} must have shape {expected}, got {values.shape}")
+        if key == "camera":
+            if not np.isfinite(values).all():
+                raise UserError(f"camera must be finite (pitch, yaw) in degrees, got {value!r}")
+            vectors[..., PITCH:] = np.clip(values, -CAMERA_LIMIT, CAMERA_LIMIT)
+        else:
+            if not ((values == 0) | (values == 1)).all():
+                raise UserError(f"button {key!r} must be 0 or 1, got {value!r}")
+            vectors[..., BUTTON_INDEX[key]] = values
+    return vectors
+
+
+def vectors_to_batch(vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Turn vectors ``(..., 20)`` into a dict of arrays: buttons ``int64 (...)``, ``camera`` ``float32 (..., 2)``."""
+    action = {name: (vectors[..., index] > 0.5).astype(np.int64) for index, name in enumerate(BUTTONS)}
+    action["camera"] = np.array(vectors[..., PITCH:], np.float32)
+    return action
+
+
 def check_vectors(actions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return ``actions`` as ``float32 shape`` with buttons rounded to 0/1 and the camera clipped.
 

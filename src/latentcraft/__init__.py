@@ -1,15 +1,11 @@
 """latentcraft: a sandbox game whose world is a neural network.
 
-Importing this package is cheap. The Gymnasium ids ``latentcraft/Dream-v0`` and ``latentcraft/Voxel-v0`` are
-registered through the ``gymnasium.envs`` entry point when Gymnasium itself is imported; if Gymnasium was imported
-before latentcraft was installed into the running interpreter, the import below registers them.
+Importing this package is cheap and imports nothing else. The Gymnasium ids ``latentcraft/Dream-v0`` and
+``latentcraft/Voxel-v0`` exist as soon as both this package and Gymnasium are imported, in either order.
 """
 
-import sys
+from latentcraft.on_import import when_imported
 
 __version__ = "0.1.0"
 
-if "gymnasium" in sys.modules:
-    from latentcraft.envs.registration import register_envs
-
-    register_envs()
+when_imported("gymnasium", "latentcraft.envs.registration", "register_envs")

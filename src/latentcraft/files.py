@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from latentcraft.errors import UserError
@@ -29,4 +29,5 @@ def replacing(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another path") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a directory that never was (or a read-only one) has nothing to remove
+            temporary.unlink()

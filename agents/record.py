@@ -1,0 +1,328 @@
+"""``latentcraft record``: fill a directory with episodes of a world or of any Gymnasium environment that shows pixels.
+
+Each episode is one job with its own seed, run in one of several processes. What makes an episode (terrain, task,
+behaviour, noise) is a function of its seed, so recordings can be repeated, extended and resumed: an episode whose name
+exists is not recorded again. Stopping midway leaves only whole episodes.
+"""
+
+import multiprocessing
+import os
+import re
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import lru_cache
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+
+from latentcraft.agents.explorer import Explorer
+from latentcraft.errors import UserError
+from latentcraft.model.actions import BUTTONS, PITCH, YAW
+from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.tasks import TASKS
+from latentcraft.simulator.protocol import HELD_OUT_SEED, Start, World
+from latentcraft.simulator.worlds import WORLDS, make_world
+
+TASK_MIX = {"free": 0.40, "chop": 0.15, "navigate": 0.10, "navigate-shaped": 0.10, "build": 0.15, "explore": 0.10}
+"""Share of episodes of each task when ``task=mix``."""
+MIN_TICKS = 40
+"""A task that ends sooner is played on until here: shorter clips are of no use to training."""
+TICKS_AFTER_END = 8
+"""Recorded after an end, so that a clip of whole chunks can hold it wherever its chunks begin."""
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Keys of ``latentcraft record``."""
+
+    out: Path
+    """Directory to write to; made if missing. Episodes already there are kept and not recorded again."""
+    episodes: int = 100
+    """Number of episodes; their seeds are ``seed`` to ``seed + episodes - 1``."""
+    world: Literal["voxel", "dream"] = "voxel"
+    """``voxel`` or ``dream``; not used when ``env`` is given."""
+    env: str = ""
+    """Id of a Gymnasium environment to record instead of a world, as in ``env=ALE/Breakout-v5``."""
+    image_key: str = ""
+    """``env`` only: which entry of a Dict observation is the image."""
+    render: bool = False
+    """``env`` only: record what ``render()`` draws (``rgb_array``) instead of the observation."""
+    task: Literal["mix", "free", "chop", "navigate", "navigate-shaped", "build", "explore"] = "mix"
+    """A task's name, or ``mix`` for the shares of :data:`TASK_MIX`; not used when ``env`` is given."""
+    ticks: int = 400
+    """Ticks (1/20 s) an episode; an episode whose task ends is shorter."""
+    seed: int = 0
+    """Seed of the first episode. All seeds stay below 900000: those from there on are held out for evaluation."""
+    frame_size: tuple[int, int] | None = (96, 160)
+    """(H, W) in pixels, multiples of 16; null takes the world's own (the checkpoint's for the dream)."""
+    workers: int = 2
+    """Processes recording at the same time; 0 records in this one."""
+    checkpoint: Path | None = None
+    """``world=dream`` only: the model file; null takes the shipped one."""
+    steps: int = 4
+    """``world=dream`` only: denoising steps, 1, 2, 4 or 8."""
+
+
+def _zeros() -> defaultdict[str, float]:
+    return defaultdict(float)
+
+
+@dataclass
+class RecordStats:
+    """What a set of episodes holds: enough to judge whether it is good to learn from."""
+
+    frames: int = 0
+    """Frames, the first of each episode included."""
+    lengths: dict[str, list[int]] = field(default_factory=dict)
+    """Frames of each episode, by task."""
+    rewards: defaultdict[str, float] = field(default_factory=_zeros)
+    """Sum of rewards by task."""
+    ends: Counter[str] = field(default_factory=Counter)
+    """Episodes that ended, by task."""
+    actions: Counter[str] = field(default_factory=Counter)
+    """Ticks in which each button was held; ``turn`` and ``tilt`` count ticks with a yaw or pitch movement."""
+
+    def count(self, action: np.ndarray) -> None:
+        """Count one action vector ``(20,)``."""
+        self.actions.update(name for name, value in zip(BUTTONS, action, strict=False) if value > 0.5)
+        self.actions.update(turn=int(action[YAW] != 0), tilt=int(action[PITCH] != 0))
+
+    def merge(self, other: "RecordStats") -> None:
+        """Add another set's counts to this one's."""
+        self.frames += other.frames
+        for task, lengths in other.lengths.items():
+            self.lengths.setdefault(task, []).extend(lengths)
+        for task, reward in other.rewards.items():
+            self.rewards[task] += reward
+        self.ends.update(other.ends)
+        self.actions.update(other.actions)
+
+    def __str__(self) -> str:
+        """Return a small table."""
+        lengths = [length for task in self.lengths.values() for length in task]
+        if not lengths:
+            return "no new episodes"
+        rows = [f"{len(lengths)} episodes, {self.frames} frames, {np.mean(lengths):.0f} frames a piece"]
+        for task, values in sorted(self.lengths.items()):
+            mean = self.rewards[task] / len(values)
+            rows.append(f"  {task:<16}{len(values):>6} episodes  reward {mean:7.2f}  ended {self.ends[task]:>5}")
+        ticks = max(self.frames - len(lengths), 1)
+        shares = [f"{name} {100 * self.actions[name] / ticks:.1f}" for name in ("turn", "tilt", *BUTTONS)]
+        rows.append("  % of ticks: " + ", ".join(shares))
+        return "\n".join(rows)
+
+
+def main(config: RecordConfig) -> int:
+    """Record what ``config`` asks for and print what came of it; returns the exit status."""
+    begin = perf_counter()
+    stats = record(config, progress=True)
+    print(stats)
+    if stats.frames:
+        print(f"  {stats.frames / (perf_counter() - begin):.0f} frames/s with {config.workers or 1} process(es)")
+    return 0
+
+
+def record(config: RecordConfig, *, progress: bool = False) -> RecordStats:
+    """Record the episodes that are missing; returns statistics of the new ones.
+
+    Args:
+        config: what to record.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: bad keys, a full disk, a recording process that died. Finished episodes stay.
+    """
+    from tqdm import tqdm
+
+    check_config(config)
+    seeds = [seed for seed in range(config.seed, config.seed + config.episodes) if not _path(config, seed).exists()]
+    stats = RecordStats()
+    with tqdm(total=len(seeds), unit="episode", disable=not progress, dynamic_ncols=True) as bar:
+        for done in _run_jobs(config, seeds):
+            stats.merge(done)
+            bar.update()
+            bar.set_postfix(frames=stats.frames, refresh=False)
+    return stats
+
+
+def check_config(config: RecordConfig) -> None:
+    """Raise :class:`UserError` for the first bad key, before any process starts or file is touched."""
+    if config.episodes < 1 or config.ticks < MIN_TICKS or config.workers < 0 or config.seed < 0:
+        raise UserError(
+            f"episodes must be at least 1, ticks at least {MIN_TICKS}, workers and seed at least 0; got "
+            f"episodes={config.episodes} ticks={config.ticks} workers={config.workers} seed={config.seed}"
+        )
+    if config.seed + config.episodes > HELD_OUT_SEED:
+        raise UserError(
+            f"seeds {config.seed} to {config.seed + config.episodes - 1} reach into those held out for evaluation; "
+            f"keep seed + episodes at most {HELD_OUT_SEED}"
+        )
+    if config.task not in ("mix", *TASKS):
+        raise UserError(f"unknown task {config.task!r}; known: mix, {', '.join(TASKS)}")
+    if not config.env and config.world not in WORLDS:
+        raise UserError(f"unknown world {config.world!r}; known: {', '.join(WORLDS)}, or give env=GYMNASIUM_ID")
+    size = config.frame_size
+    if size is not None and (len(size) != 2 or any(side < 16 or side % 16 for side in size)):
+        raise UserError(f"frame_size must be (H, W), each a multiple of 16, got {list(size)}")
+    if size is None and config.env:
+        raise UserError("frame_size cannot be null with env=...; give it as [H,W]")
+
+
+def episode_task(config: RecordConfig, seed: int) -> str:
+    """Return the task of the episode with ``seed``."""
+    if config.env:
+        return "free"
+    if config.task != "mix":
+        return config.task
+    # A generator keyed by the seed rather than seed % n: neighbouring seeds must not share a pattern.
+    return str(np.random.default_rng([seed, 0x7A5C]).choice(list(TASK_MIX), p=list(TASK_MIX.values())))
+
+
+def record_episode(config: RecordConfig, seed: int, stop: Event | None = None) -> RecordStats:
+    """Record one episode; returns its statistics.
+
+    Args:
+        config: what to record.
+        seed: of the episode.
+        stop: when set, the episode is dropped and :class:`KeyboardInterrupt` raised.
+    """
+    task = episode_task(config, seed)
+    stats = RecordStats()
+    with EpisodeWriter(_path(config, seed), world=config.env or config.world, seed=seed, task=task) as writer:
+        steps = _foreign_steps(config, seed, writer) if config.env else _world_steps(config, task, seed, writer)
+        last = config.ticks
+        with closing(steps):
+            for tick, (action, reward, terminated) in enumerate(steps, start=1):
+                if stop is not None and stop.is_set():
+                    raise KeyboardInterrupt
+                stats.count(action)
+                stats.rewards[task] += reward
+                if terminated and not stats.ends[task]:
+                    stats.ends[task] = 1
+                    last = min(last, max(MIN_TICKS, tick + TICKS_AFTER_END))
+                if tick >= last:
+                    break
+        stats.frames = writer.length
+        stats.lengths[task] = [writer.length]
+    return stats
+
+
+def _world_steps(
+    config: RecordConfig, task: str, seed: int, writer: EpisodeWriter
+) -> Generator[tuple[np.ndarray, float, bool], None, None]:
+    """Play and write one game; yields each tick's action, its reward and whether the task has ended."""
+    world = _world(config, task)
+    explorer = Explorer(seed, task=task)
+    before = world.reset([Start(seed=seed)])[0, -1]
+    pose = explorer.pose(world)
+    while True:
+        actions = explorer.act(world)
+        chunk = world.step(actions[None])
+        info = chunk.infos[0]
+        caption, poses = info.get("caption", ""), info.get("poses", [None] * len(actions))
+        if not writer.length:
+            writer.first(before, pose=pose, caption=caption)
+        for i, action in enumerate(actions):
+            reward, terminated = float(chunk.rewards[0, i]), bool(chunk.terminated[0, i])
+            writer.add(
+                action, chunk.frames[0, i], reward=reward, terminated=terminated, pose=poses[i], caption=caption
+            )  # fmt: skip
+            yield action, reward, terminated
+
+
+def _foreign_steps(
+    config: RecordConfig, seed: int, writer: EpisodeWriter
+) -> Generator[tuple[np.ndarray, float, bool], None, None]:
+    """Play and write one episode of a Gymnasium environment."""
+    from latentcraft.envs.foreign import ForeignEnv
+
+    assert config.frame_size is not None
+    env = ForeignEnv(config.env, frame_size=config.frame_size, image_key=config.image_key, render=config.render)
+    try:
+        writer.first(env.reset(seed), caption=config.env)
+        while True:
+            action = env.sample()
+            frame, reward, terminated, truncated = env.step(action)
+            writer.add(action, frame, reward=reward, terminated=terminated)
+            yield action, reward, terminated
+            if truncated:
+                return
+    finally:
+        env.close()
+
+
+@lru_cache(maxsize=len(TASKS))
+def _cached_world(
+    name: str, task: str, frame_size: tuple[int, int] | None, checkpoint: Path | None, steps: int
+) -> World:
+    # One tick a chunk where the world allows it: the explorer then sees the effect of every single action.
+    chunk = 1 if name == "voxel" else None
+    return make_world(name, task=task, frame_size=frame_size, chunk=chunk, checkpoint=checkpoint, steps=steps)
+
+
+def _world(config: RecordConfig, task: str) -> World:
+    """Return this process's world for ``task``; building one (and compiling it) is dear, resetting is not."""
+    size = None if config.frame_size is None else (int(config.frame_size[0]), int(config.frame_size[1]))
+    return _cached_world(config.world, task, size, config.checkpoint, config.steps)
+
+
+def _path(config: RecordConfig, seed: int) -> Path:
+    name = re.sub(r"[^a-z0-9]+", "-", config.env.lower()).strip("-") if config.env else config.world
+    return Path(config.out) / f"{name}-{episode_task(config, seed)}-{seed:07}.jsonl"
+
+
+_job: tuple[RecordConfig, Any] | None = None
+"""A worker process's config and stop event, set once when it starts."""
+
+
+def _start_worker(config: RecordConfig, stop: Event) -> None:
+    global _job
+    # Ctrl-C reaches every process of the terminal; the parent alone decides, and tells the workers by the event.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One core each: set before torch or numba is first imported here.
+    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    _job = config, stop
+
+
+def _run_job(seed: int) -> RecordStats | None:
+    assert _job is not None
+    config, stop = _job
+    try:
+        return None if stop.is_set() else record_episode(config, seed, stop)
+    except KeyboardInterrupt:
+        return None
+
+
+def _run_jobs(config: RecordConfig, seeds: list[int]) -> Iterator[RecordStats]:
+    """Record every seed, in this process or in ``config.workers`` others; yields as they finish."""
+    if config.workers == 0 or not seeds:
+        for seed in seeds:
+            yield record_episode(config, seed)
+        return
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(
+        min(config.workers, len(seeds)), mp_context=context, initializer=_start_worker, initargs=(config, stop)
+    )
+    try:
+        jobs: list[Future[RecordStats | None]] = [pool.submit(_run_job, seed) for seed in seeds]
+        for job in as_completed(jobs):
+            stats = job.result()
+            if stats is not None:
+                yield stats
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a recording process died (out of memory?); run the same command again to resume {config.out}"
+        ) from error
+    finally:
+        # On Ctrl-C or an error the episodes under way are dropped, which takes a tick; finished ones stay.
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)

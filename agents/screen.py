@@ -1,0 +1,92 @@
+"""The picture in the window: one frame, crisply enlarged, with lines of text over it."""
+
+import os
+from collections.abc import Sequence
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # before the import, or it greets on standard output
+
+import numpy as np
+import pygame
+
+DESKTOP_SHARE = 0.75
+"""The first window takes at most this share of the desktop's width and height."""
+UNSEEN_DRIVERS = ("dummy", "offscreen")
+"""SDL falls back to these when no display answers; nobody would see the window."""
+FONT_HEIGHT = 20
+EDGE = 6
+"""Pixels between the window's edge and text."""
+INK, SHADE = (240, 240, 240), (0, 0, 0, 150)
+
+
+class NoDisplayError(Exception):
+    """No window can be opened here; the message says why in one line."""
+
+
+class Screen:
+    """A resizable window that shows frames.
+
+    Args:
+        frame_size: (H, W) of the frames to come, pixels.
+        title: the window's title.
+        scale: whole factor of enlargement at first; None fits the desktop.
+        fullscreen: take the whole screen.
+
+    Raises:
+        NoDisplayError: SDL cannot open a window.
+    """
+
+    def __init__(self, frame_size: tuple[int, int], title: str, scale: int | None, fullscreen: bool) -> None:
+        height, width = frame_size
+        try:
+            pygame.display.init()
+            if pygame.display.get_driver() in UNSEEN_DRIVERS:
+                raise pygame.error("no video driver reaches a display")
+            pygame.font.init()
+            if scale is None:
+                room_x, room_y = (DESKTOP_SHARE * size for size in pygame.display.get_desktop_sizes()[0])
+                scale = max(1, min(int(room_x // width), int(room_y // height)))
+            flags = pygame.RESIZABLE | (pygame.FULLSCREEN if fullscreen else 0)
+            pygame.display.set_mode((0, 0) if fullscreen else (width * scale, height * scale), flags)
+        except pygame.error as error:
+            pygame.quit()
+            raise NoDisplayError(f"SDL cannot open a window: {error}") from error
+        pygame.display.set_caption(title)
+        self._font = pygame.font.Font(None, FONT_HEIGHT)
+
+    def draw(
+        self, frame: np.ndarray | None, figures: Sequence[str], help_page: Sequence[tuple[str, str]], note: str
+    ) -> None:
+        """Show ``frame`` ``uint8 (H, W, 3)`` with figures above, the help page below them, a note at the bottom."""
+        surface = pygame.display.get_surface()
+        surface.fill((0, 0, 0))
+        if frame is not None:
+            height, width = frame.shape[:2]
+            # Whole factors only, so that every pixel of the world is a square of equal size.
+            factor = max(1, min(surface.get_width() // width, surface.get_height() // height))
+            picture = pygame.image.frombuffer(frame.tobytes(), (width, height), "RGB")
+            picture = pygame.transform.scale(picture, (width * factor, height * factor))
+            surface.blit(picture, picture.get_rect(center=surface.get_rect().center))
+        below = self._sheet([(line,) for line in figures], EDGE)
+        self._sheet(help_page, below + EDGE)
+        if note:
+            self._sheet([(note,)], surface.get_height() - FONT_HEIGHT - EDGE)
+        pygame.display.flip()
+
+    def close(self) -> None:
+        """Close the window and SDL."""
+        pygame.quit()
+
+    def _sheet(self, rows: Sequence[tuple[str, ...]], top: int) -> int:
+        """Draw rows of one or two cells on a dark sheet; returns where it ends."""
+        if not rows:
+            return top
+        step, font = self._font.get_linesize() + 2, self._font
+        tab = max(font.size(row[0])[0] for row in rows) + 2 * FONT_HEIGHT if len(rows[0]) > 1 else 0
+        width = max(font.size(row[-1])[0] for row in rows) + tab + 8
+        sheet = pygame.Surface((width, step * len(rows) + 4), pygame.SRCALPHA)
+        sheet.fill(SHADE)
+        for i, row in enumerate(rows):
+            for j, cell in enumerate(row):
+                sheet.blit(font.render(cell, True, INK), (4 + j * tab, 3 + i * step))
+        pygame.display.get_surface().blit(sheet, (EDGE, top))
+        return top + sheet.get_height()

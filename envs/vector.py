@@ -1,0 +1,241 @@
+"""A batch of games as one Gymnasium vector environment: one call of the world for all of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from latentcraft.envs.episode import choose_start, reset_info, settle, step_info
+from latentcraft.envs.spaces import Observation, action_space, chunk_actions, observation_space
+from latentcraft.errors import UserError
+from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start, World, WorldState
+from latentcraft.simulator.worlds import make_world
+
+
+class WorldVectorEnv(gym.vector.VectorEnv[np.ndarray, dict[str, Any], np.ndarray]):
+    """``n`` games of one world, stepped together: what ``gymnasium.make_vec("latentcraft/Dream-v0", num_envs=n)`` is.
+
+    Spaces, rewards, starts and infos are those of :class:`latentcraft.envs.env.WorldEnv`, batched. Each game has its
+    own random generator, seeded as ``SyncVectorEnv`` does (``seed + i``, or one seed of a list each), so what happens
+    in a game depends on its seed and its actions, neither on its position in the batch nor on its neighbours.
+
+    Autoreset (``metadata["autoreset_mode"]``) follows Gymnasium's three modes. In ``NEXT_STEP`` the step after an
+    episode's end resets that game, ignores its action and pays 0; in ``SAME_STEP`` the reset happens in the ending
+    step and ``infos["final_obs"]`` and ``infos["final_info"]`` hold what was there before; in ``DISABLED`` the caller
+    resets with ``options={"reset_mask": mask}``, which the other modes take too. An episode that reaches
+    ``max_episode_steps`` is truncated.
+    """
+
+    def __init__(
+        self,
+        world: str | World = "dream",
+        *,
+        num_envs: int = 1,
+        task: str = "free",
+        frame_size: tuple[int, int] | None = None,
+        chunk: int | None = None,
+        checkpoint: Path | str | None = None,
+        steps: int = 4,
+        observation: Observation = "frame",
+        per_frame_actions: bool = False,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Build the world.
+
+        Args:
+            world: ``dream``, ``voxel`` or a :class:`World`, which makes the next six moot.
+            num_envs: games, ``n``.
+            task: one of :data:`latentcraft.model.tasks.TASKS`.
+            frame_size: (H, W) in pixels, multiples of 16; None takes the world's own.
+            chunk: ticks in a step; None takes the world's own.
+            checkpoint: the dream's file; None takes the shipped one.
+            steps: denoising steps of the dream: 1, 2, 4 or 8.
+            observation: ``frame`` (the last of a step) or ``chunk`` (all of it).
+            per_frame_actions: one action per tick instead of one held for the step.
+            autoreset_mode: see above.
+            max_episode_steps: steps until truncation; None or -1 for no limit.
+            render_mode: ``rgb_array`` or None.
+
+        Raises:
+            UserError: a bad value, a missing or foreign checkpoint.
+        """
+        if render_mode not in (None, "rgb_array"):
+            raise UserError(f"unknown render_mode {render_mode!r}; a batch of games renders rgb_array only")
+        if isinstance(world, str):
+            world = make_world(
+                world, num_worlds=num_envs, task=task, frame_size=frame_size, chunk=chunk, checkpoint=checkpoint,
+                steps=steps,
+            )  # fmt: skip
+        self.world = world
+        self.num_envs = world.spec.num_worlds
+        self.render_mode = render_mode
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": TICKS_PER_SECOND / world.spec.chunk,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        self.per_frame_actions = per_frame_actions
+        self.max_episode_steps = None if max_episode_steps == -1 else max_episode_steps
+        self.chunk = world.spec.chunk
+        self.observation: Observation = observation
+        self.single_action_space = action_space(self.chunk, per_frame=per_frame_actions)
+        self.single_observation_space = observation_space(world.spec.frame_size, self.chunk, observation)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+        self._generators = [seeding.np_random()[0] for _ in range(self.num_envs)]
+        self._frames = np.zeros((self.num_envs, self.chunk, *world.spec.frame_size, 3), np.uint8)
+        self._elapsed = np.zeros(self.num_envs, np.int64)  # steps of the running episodes
+        self._started = np.zeros(self.num_envs, np.bool_)
+        self._over = np.zeros(self.num_envs, np.bool_)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start new episodes.
+
+        Args:
+            seed: of the first game, the others taking the numbers after it; or one for each.
+            options: as for :class:`~latentcraft.envs.env.WorldEnv`, the same for every game; ``reset_mask``
+                ``bool (n,)`` leaves games where it is False alone.
+
+        Raises:
+            UserError: bad seeds, mask or options.
+        """
+        self._check_open()
+        seeds = self._spread_seeds(seed)
+        options = dict(options or {})
+        mask = options.pop("reset_mask", np.ones(self.num_envs, np.bool_))
+        if not isinstance(mask, np.ndarray) or mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
+            raise UserError(f"reset option 'reset_mask' must be a bool array of shape ({self.num_envs},)")
+        if not mask.any():
+            raise UserError("reset option 'reset_mask' selects no game; set at least one entry")
+        infos: dict[str, Any] = {}
+        for index, info in self._begin(mask, seeds, options).items():
+            infos = self._add_info(infos, info, index)
+        return self._observe(), infos
+
+    def step(self, actions: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Play one chunk of every game.
+
+        Args:
+            actions: of :attr:`action_space`.
+
+        Returns:
+            observations ``uint8 (n, ...)``, rewards ``float64 (n,)``, terminated and truncated ``bool (n,)``, infos.
+
+        Raises:
+            ResetNeeded: before the first reset; in ``DISABLED`` mode also after an episode's end.
+            UserError: actions that are not of the space.
+        """
+        self._check_open()
+        if not self._started.all():
+            raise ResetNeeded("there are no games yet; call reset() first")
+        if self.autoreset_mode is AutoresetMode.DISABLED and self._over.any():
+            raise ResetNeeded(f"episodes {np.flatnonzero(self._over).tolist()} have ended; reset them by reset_mask")
+        vectors = chunk_actions(actions, self.num_envs, self.chunk, per_frame=self.per_frame_actions)
+        stale = self._over.copy()  # games whose reset NEXT_STEP left to this step; SAME_STEP leaves none
+        # The world steps all games: a stale one plays a chunk that nobody sees and is reset after it.
+        chunk = self.world.step(vectors)
+        outcome = settle(chunk)
+        self._frames = chunk.frames.copy()
+        self._elapsed += 1
+        rewards = np.where(stale, 0.0, outcome.reward)
+        terminated = outcome.terminated & ~stale
+        truncated = np.zeros_like(terminated)
+        if self.max_episode_steps is not None:
+            truncated = (self._elapsed >= self.max_episode_steps) & ~stale
+        self._over = terminated | truncated
+
+        step_infos = {i: step_info(chunk, outcome.ticks[i], i) for i in range(self.num_envs) if not stale[i]}
+        infos: dict[str, Any] = {}
+        resets = stale
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            resets = self._over.copy()
+            finals = self._observe()
+            for index in map(int, np.flatnonzero(resets)):
+                final = {"final_obs": finals[index], "final_info": step_infos.pop(index)}
+                infos = self._add_info(infos, final, index)
+        if resets.any():
+            step_infos |= self._begin(resets, [None] * self.num_envs, {})
+        for index, info in step_infos.items():
+            infos = self._add_info(infos, info, index)
+        return self._observe(), rewards, terminated, truncated, infos
+
+    def save(self, index: int = 0) -> WorldState:
+        """Return the exact state of game ``index``."""
+        self._check_open()
+        if not self._started[index]:
+            raise ResetNeeded("there are no games yet; call reset() first")
+        return self.world.save(index)
+
+    def restore(self, state: WorldState, index: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
+        """Put game ``index`` into ``state``; returns its observation and info."""
+        self._check_open()
+        info = self._enter(index, self.world.restore(state, index), state)
+        return self._observe()[index], info
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Return the last frame of every game, None without a render mode."""
+        self._check_open()
+        if self.render_mode is None:
+            return None
+        if not self._started.all():
+            raise ResetNeeded("there are no games yet; call reset() first")
+        return tuple(self._frames[:, -1].copy())
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the world."""
+        self.world.close()
+
+    def _spread_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, (int, np.integer)):
+            return [int(seed) + index for index in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise UserError(f"seed has {len(seed)} entries for {self.num_envs} games; give one each")
+        return [None if each is None else int(each) for each in seed]
+
+    def _begin(
+        self, mask: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any]
+    ) -> dict[int, dict[str, Any]]:
+        """Start the games where ``mask`` is True; returns their infos by index."""
+        starts: dict[int, Start | WorldState] = {}
+        for index in map(int, np.flatnonzero(mask)):
+            if seeds[index] is not None:
+                self._generators[index] = seeding.np_random(seeds[index])[0]
+            starts[index] = choose_start(options, seeds[index], self._generators[index])
+        fresh = [start if isinstance(start := starts.get(i), Start) else None for i in range(self.num_envs)]
+        frames = self.world.reset(fresh) if any(fresh) else self._frames
+        return {
+            index: self._enter(
+                index, self.world.restore(start, index) if isinstance(start, WorldState) else frames[index], start
+            )
+            for index, start in starts.items()
+        }
+
+    def _enter(self, index: int, frames: np.ndarray, start: Start | WorldState) -> dict[str, Any]:
+        """Note that game ``index`` begins with ``frames`` ``(f, H, W, 3)``; returns its info."""
+        self._frames[index] = frames
+        self._elapsed[index] = 0
+        self._started[index] = True
+        self._over[index] = False
+        return reset_info(frames, start)
+
+    def _observe(self) -> np.ndarray:
+        frames = self._frames[:, -1] if self.observation == "frame" else self._frames
+        return frames.copy()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("the environment is closed; make a new one")

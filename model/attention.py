@@ -1,0 +1,132 @@
+"""Pure functions for attention: rotary positions, attention within a chunk, attention to past chunks; and the cache."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROPE_BASE = 100.0
+"""Rotary base; small, since positions are few (tens of patches, tens of chunks) and must be told apart."""
+
+
+def rope_angles(positions: Tensor, size: int) -> Tensor:
+    """Return rotary angles ``(..., size / 2)`` in fp32 for integer ``positions (...)`` (RoFormer, arXiv 2104.09864)."""
+    frequencies = ROPE_BASE ** (-torch.arange(0, size, 2, dtype=torch.float32, device=positions.device) / size)
+    return positions.float()[..., None] * frequencies
+
+
+def grid_angles(height: int, width: int, size: int, device: torch.device | None = None) -> Tensor:
+    """Return 2-D rotary angles ``(h * w, size / 2)``: half of the pairs turn with the row, half with the column."""
+    rows = rope_angles(torch.arange(height, device=device), size // 2)
+    columns = rope_angles(torch.arange(width, device=device), size // 2)
+    rows = rows[:, None].expand(-1, width, -1)
+    columns = columns[None].expand(height, -1, -1)
+    return torch.cat([rows, columns], -1).flatten(0, 1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + size / 2) of ``x (..., size)`` by angles given as ``cos``, ``sin (..., size / 2)``."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Full attention among the ``n`` tokens of one chunk, ``(batch, heads, n, size)`` each."""
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attend_past(q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of each query to past keys and to its own key, nothing else.
+
+    One formula serves training (past: the clean copies, masked to strictly earlier chunks), the full causal forward
+    (the same with one copy) and streaming (past: the cache), so they agree by construction.
+
+    Args:
+        q: ``(batch, heads, queries, size)``; ``k`` and ``v`` likewise: the query's own key and value.
+        k: own key.
+        v: own value.
+        past_k: ``(batch, heads, past, size)``; ``past_v`` likewise.
+        past_v: past values.
+        mask: additive ``(queries, past)`` or None where every past key may be seen.
+    """
+    scale = q.shape[-1] ** -0.5
+    q = q * scale
+    own = (q * k).sum(-1, keepdim=True)
+    scores = q @ past_k.transpose(-1, -2)
+    if mask is not None:
+        scores = scores + mask
+    weights = torch.softmax(torch.cat([scores, own], -1), -1)
+    past = past_k.shape[-2]
+    return weights[..., :past] @ past_v + weights[..., past:] * v
+
+
+@dataclass
+class KVCache:
+    """Keys and values of finished chunks, a preallocated ring; one per stream of ``b`` worlds.
+
+    Worlds of a batch may have different lengths: unused slots are masked per world.
+    """
+
+    keys: Tensor
+    """``(layers, b * n, heads, capacity, size)``, time-rotated."""
+    values: Tensor
+    """Same shape."""
+    length: Tensor
+    """``int64 (b,)``: chunks written so far, which is also the next chunk's position in time."""
+    tokens: int
+    """``n``."""
+
+    @classmethod
+    def empty(
+        cls, *, layers: int, worlds: int, tokens: int, heads: int, capacity: int, size: int, dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> "KVCache":  # fmt: skip
+        """Allocate an empty ring of ``capacity`` chunks."""
+        shape = (layers, worlds * tokens, heads, capacity, size)
+        zeros = torch.zeros(shape, dtype=dtype, device=device)
+        return cls(zeros, torch.zeros_like(zeros), torch.zeros(worlds, dtype=torch.int64, device=device), tokens)
+
+    @property
+    def capacity(self) -> int:
+        """Chunks the ring holds."""
+        return self.keys.shape[3]
+
+    def mask(self) -> Tensor:
+        """Additive mask ``(b * n, 1, 1, capacity)`` that hides slots not yet written."""
+        written = torch.arange(self.capacity, device=self.length.device) < self.length[:, None]
+        hidden = torch.where(written, 0.0, float("-inf")).to(self.keys.dtype)
+        return hidden.repeat_interleave(self.tokens, 0)[:, None, None]
+
+    def append(self, keys: Tensor, values: Tensor, worlds: Tensor | None = None) -> None:
+        """Write one chunk's ``(layers, b * n, heads, 1, size)`` into the next slot of every (or the given) world.
+
+        Args:
+            keys: time-rotated keys, as collected by the transformer.
+            values: values.
+            worlds: ``bool (b,)``: only these worlds advance; None means all.
+        """
+        chosen = range(len(self.length)) if worlds is None else torch.nonzero(worlds).flatten().tolist()
+        for world in chosen:
+            rows = slice(world * self.tokens, (world + 1) * self.tokens)
+            slot = int(self.length[world]) % self.capacity
+            self.keys[:, rows, :, slot] = keys[:, rows, :, 0]
+            self.values[:, rows, :, slot] = values[:, rows, :, 0]
+            self.length[world] += 1
+
+    def clear(self, world: int) -> None:
+        """Forget everything of one world."""
+        self.length[world] = 0
+
+    def save(self, world: int) -> dict[str, Tensor]:
+        """Copy one world's part."""
+        rows = slice(world * self.tokens, (world + 1) * self.tokens)
+        return {"keys": self.keys[:, rows].clone(), "values": self.values[:, rows].clone(),
+                "length": self.length[world].clone()}  # fmt: skip
+
+    def restore(self, world: int, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`save` returned."""
+        rows = slice(world * self.tokens, (world + 1) * self.tokens)
+        self.keys[:, rows] = state["keys"]
+        self.values[:, rows] = state["values"]
+        self.length[world] = state["length"]

@@ -1,0 +1,92 @@
+"""One file holds a world: weights (bf16), configs and provenance, as safetensors. Loading never unpickles."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from latentcraft.errors import UserError
+from latentcraft.files import replacing
+from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+
+FORMAT = "latentcraft-1"
+SHIPPED = Path(__file__).parent / "pretrained" / "latentcraft.safetensors"
+"""The checkpoint that comes with the package."""
+
+
+@dataclass(frozen=True)
+class WorldModel:
+    """The networks of one world, in evaluation mode."""
+
+    autoencoder: Autoencoder
+    dit: SpacetimeDiT
+    frame_size: tuple[int, int]
+    """(H, W) it was trained at."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """How it was trained: steps, frames, seconds, data, version."""
+
+
+def _tuples(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def save_checkpoint(path: Path | str, world: WorldModel) -> None:
+    """Write ``world`` atomically, weights rounded to bf16.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written; what was at ``path`` stays.
+    """
+    tensors = {}
+    for prefix, module in (("autoencoder", world.autoencoder), ("dit", world.dit)):
+        for name, value in module.state_dict().items():
+            tensors[f"{prefix}.{name}"] = value.detach().to(torch.bfloat16).contiguous()
+    metadata = {
+        "format": FORMAT,
+        "autoencoder": json.dumps(asdict(world.autoencoder.config)),
+        "dit": json.dumps(asdict(world.dit.config)),
+        "frame_size": json.dumps(world.frame_size),
+        "provenance": json.dumps(world.provenance),
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_checkpoint(
+    path: Path | str | None = None, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> WorldModel:
+    """Load a world from ``path`` (None: the shipped one) with weights in ``dtype``.
+
+    Raises:
+        UserError: missing, truncated, or not a latentcraft checkpoint.
+    """
+    path = SHIPPED if path is None else Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}; give checkpoint=FILE.safetensors or train one (latentcraft train)")
+    try:
+        with safe_open(str(path), "pt", device=device) as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                found = metadata.get("format")
+                raise UserError(f"{path} is not a latentcraft checkpoint (its format is {found!r}, not {FORMAT!r})")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable checkpoint ({error}); if truncated, copy it again") from error
+    try:
+        autoencoder = Autoencoder(AutoencoderConfig(**_tuples(json.loads(metadata["autoencoder"]))))
+        dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])))
+        for prefix, module in (("autoencoder", autoencoder), ("dit", dit)):
+            assert isinstance(module, nn.Module)
+            module.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
+            module.to(device=device, dtype=dtype).requires_grad_(False).eval()
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} does not fit this version of latentcraft ({reason}); retrain it") from error
+    autoencoder.to(memory_format=torch.channels_last)
+    height, width = json.loads(metadata["frame_size"])
+    return WorldModel(autoencoder, dit, (height, width), json.loads(metadata["provenance"]))

@@ -1,0 +1,261 @@
+"""SpacetimeDiT: a causal diffusion transformer over spacetime patches.
+
+* one token is a patch of 4 frames x 1 x 1 latents: 60 tokens a chunk at the default frame
+* two layers attend within a chunk, every third attends to the same place in earlier chunks (Dreamer 4, MIRA)
+* rotary positions only (2-D in space, 1-D in time), so other frame sizes and lengths stay open
+* RMSNorm, QK-norm, ReLU^2, adaLN-zero from signal level, step size, actions and task
+* predicts the clean latent; reward and termination are read off the finished chunk's features
+* training runs a clean and several noised copies of a clip side by side: every noised chunk attends to *clean* past
+  chunks, exactly what streaming with a cache does (cf. ACDiT, arXiv 2412.07720). Copies are the axis ``g``; copy 0 is
+  the context, and streaming or a plain causal forward is the case of one copy.
+* the cache is an argument, not a mode
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from latentcraft.model.actions import NUM_BUTTONS
+from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
+from latentcraft.model.tasks import TASKS
+
+STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Denoising step sizes the net is conditioned on; 8, 4, 2 or 1 steps make a chunk. The first is the finest."""
+REWARD_BINS: tuple[float, ...] = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Values of the reward head's classes; a reward in between is split over its two neighbours (two-hot, DreamerV3)."""
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """Shape of the transformer."""
+
+    width: int = 256
+    """Width ``d``."""
+    depth: int = 9
+    """Layers; every ``temporal_every``-th is temporal."""
+    temporal_every: int = 3
+    """1 temporal to 2 spatial layers; Dreamer 4 uses 1 to 3 at its larger size."""
+    head_size: int = 64
+    """Width of one attention head."""
+    chunk: int = 4
+    """Frames in a chunk, ``f``."""
+    channels: int = 16
+    """Latent channels ``c``, equal to the autoencoder's."""
+    context: int = 16
+    """Chunks a query may see, itself included; also the clip length of training."""
+
+
+class Outcomes(NamedTuple):
+    """Logits read off a finished chunk."""
+
+    reward: Tensor
+    """``(..., f, len(REWARD_BINS))``."""
+    terminated: Tensor
+    """``(..., f)``."""
+
+
+class Prediction(NamedTuple):
+    """What a forward pass returns."""
+
+    latents: Tensor
+    """Predicted clean latents, ``(b, g, t, f, h, w, c)``."""
+    outcomes: Outcomes
+    """Of copy 0, ``(b, t, ...)``."""
+    keys: Tensor
+    """``(layers, b * n, heads, t, size)`` of copy 0, for the cache."""
+    values: Tensor
+    """Same shape."""
+
+
+class Modulation(NamedTuple):
+    """One sub-layer's adaLN parameters, each ``(b, g, t, 1, d)``."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+
+def rms_norm(x: Tensor) -> Tensor:
+    """RMSNorm without learned scale (adaLN or QK-norm follow with their own)."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-5)
+
+
+def modulate(x: Tensor, modulation: Modulation) -> Tensor:
+    """Normalise, scale, shift."""
+    return rms_norm(x) * (1 + modulation.scale) + modulation.shift
+
+
+class Layer(nn.Module):
+    """Attention (spatial or temporal) and MLP, both adaLN-zero."""
+
+    def __init__(self, config: DiTConfig, *, temporal: bool):
+        super().__init__()
+        width = config.width
+        self.temporal, self.head_size = temporal, config.head_size
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_scale = nn.Parameter(torch.ones(config.head_size))
+        self.k_scale = nn.Parameter(torch.ones(config.head_size))
+        self.out = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+        self.modulation = nn.Linear(width, 6 * width)
+
+    def forward(
+        self, x: Tensor, condition: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
+        past: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+        """Map ``x (b, g, t, n, d)``; a temporal layer also returns copy 0's keys and values for the cache."""
+        b, g, t, n, d = x.shape
+        parts = self.modulation(condition)[..., None, :].chunk(6, -1)
+        first, second = Modulation(*parts[:3]), Modulation(*parts[3:])
+        qkv = self.qkv(modulate(x, first))
+        keys = values = None
+        if self.temporal:
+            qkv = rearrange(qkv, "b g t n (k h s) -> k (b n) h (g t) s", k=3, s=self.head_size)
+            q, k, v = qkv.unbind(0)
+            q, k = rotate(rms_norm(q) * self.q_scale, cos, sin), rotate(rms_norm(k) * self.k_scale, cos, sin)
+            keys, values = k[:, :, :t], v[:, :, :t]
+            y = attend_past(q, k, v, *((keys, values) if past is None else past), mask)
+            y = rearrange(y, "(b n) h (g t) s -> b g t n (h s)", b=b, g=g)
+        else:
+            qkv = rearrange(qkv, "b g t n (k h s) -> k (b g t) h n s", k=3, s=self.head_size)
+            q, k, v = qkv.unbind(0)
+            q, k = rotate(rms_norm(q) * self.q_scale, cos, sin), rotate(rms_norm(k) * self.k_scale, cos, sin)
+            y = rearrange(attend(q, k, v), "(b g t) h n s -> b g t n (h s)", b=b, g=g)
+        x = x + first.gate * self.out(y)
+        x = x + second.gate * self.down(F.relu(self.up(modulate(x, second))).square())
+        return x, keys, values
+
+
+class SpacetimeDiT(nn.Module):
+    """The world model's transformer."""
+
+    def __init__(self, config: DiTConfig = DiTConfig()):  # noqa: B008 (frozen)
+        super().__init__()
+        self.config = config
+        width, patch = config.width, config.chunk * config.channels
+        self.embed = nn.Linear(patch, width)
+        self.signal = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.step = nn.Embedding(len(STEP_SIZES), width)
+        features = config.chunk * (NUM_BUTTONS + 4)
+        self.action = nn.Sequential(nn.Linear(features, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        self.no_action = nn.Parameter(torch.zeros(width))
+        self.task = nn.Embedding(len(TASKS), width)
+        self.layers = nn.ModuleList(
+            Layer(config, temporal=index % config.temporal_every == config.temporal_every - 1)
+            for index in range(config.depth)
+        )
+        self.final_modulation = nn.Linear(width, 2 * width)
+        self.final = nn.Linear(width, patch)
+        self.outcome_token = nn.Linear(width, width)
+        self.outcome = nn.Linear(2 * width, config.chunk * (len(REWARD_BINS) + 1))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Truncated-normal matrices scaled by fan-in; gates, modulations and outputs start at zero (adaLN-zero)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            nn.init.zeros_(layer.modulation.weight)
+            # Gates open slightly, so that every layer gets gradient from the first step on.
+            layer.modulation.bias.data.view(2, 3, -1)[:, 2] = 0.1
+        for linear in (self.final_modulation, self.final, self.outcome):
+            nn.init.zeros_(linear.weight)
+
+    @property
+    def temporal_layers(self) -> int:
+        """Number of layers that have keys and values to cache."""
+        return sum(1 for layer in self.layers if layer.temporal)
+
+    def empty_cache(self, worlds: int, tokens: int) -> KVCache:
+        """Allocate a cache for ``worlds`` streams of ``tokens`` patches; a query sees ``context - 1`` past chunks."""
+        size, weight = self.config.head_size, self.final.weight
+        return KVCache.empty(
+            layers=self.temporal_layers, worlds=worlds, tokens=tokens, heads=self.config.width // size,
+            capacity=self.config.context - 1, size=size, dtype=weight.dtype, device=weight.device,
+        )  # fmt: skip
+
+    def condition(self, signal: Tensor, step: Tensor, actions: Tensor, has_actions: Tensor, task: Tensor) -> Tensor:
+        """Embed what a chunk is conditioned on: ``(b, g, t, d)`` from arguments as in :meth:`forward`."""
+        dtype, width = self.final.weight.dtype, self.config.width
+        frequencies = torch.exp(torch.linspace(0, 6, width // 2, device=signal.device))
+        angles = signal.float()[..., None] * frequencies
+        level = self.signal(torch.cat([angles.cos(), angles.sin()], -1).to(dtype))
+        camera = actions[..., NUM_BUTTONS:]
+        # Degrees at two scales: aiming moves a tenth of a degree, turning round twenty.
+        features = torch.cat([actions[..., :NUM_BUTTONS], camera / 10, torch.tanh(camera / 2)], -1)
+        action = self.action(rearrange(features, "b t f a -> b t (f a)").to(dtype))
+        action = torch.where(has_actions[:, None, None], action, self.no_action)
+        return level + self.step(step) + (action + self.task(task)[:, None])[:, None]
+
+    def forward(
+        self, latents: Tensor, signal: Tensor, step: Tensor, actions: Tensor, *, has_actions: Tensor | None = None,
+        task: Tensor | None = None, cache: KVCache | None = None,
+    ) -> Prediction:  # fmt: skip
+        """Predict clean latents.
+
+        Args:
+            latents: ``(b, g, t, f, h, w, c)``; copy 0 is the context the others attend to.
+            signal: signal level of each chunk, ``(b, g, t)``, 0 noise to 1 data.
+            step: index into :data:`STEP_SIZES`, ``int64 (b, g, t)``.
+            actions: ``(b, t, f, a)``; entry ``i`` led to frame ``i``.
+            has_actions: ``bool (b,)``; False models the video without knowing its actions. Default all True.
+            task: index into :data:`latentcraft.model.tasks.TASKS`, ``int64 (b,)``. Default 0.
+            cache: finished chunks to attend to; then ``t`` must be 1 and ``latents`` is the chunk that follows them.
+                The cache is only read: append ``keys`` and ``values`` once the chunk is final.
+
+        Returns:
+            The prediction; see :class:`Prediction`.
+        """
+        b, g, t, _, h, w, _ = latents.shape
+        dtype, size = self.final.weight.dtype, self.config.head_size
+        if has_actions is None:
+            has_actions = torch.ones(b, dtype=torch.bool, device=latents.device)
+        if task is None:
+            task = torch.zeros(b, dtype=torch.int64, device=latents.device)
+        c = F.silu(self.condition(signal, step, actions, has_actions, task))  # (b, g, t, d)
+        x = self.embed(rearrange(latents, "b g t f h w c -> b g t (h w) (f c)").to(dtype)) + c[..., None, :]
+
+        space = grid_angles(h, w, size, latents.device)
+        if cache is None:
+            time = rope_angles(torch.arange(t, device=latents.device).repeat(g), size)
+            earlier = torch.ones(t, t, dtype=torch.bool, device=latents.device).tril(-1).repeat(g, 1)
+            mask = torch.zeros(g * t, t, dtype=dtype, device=latents.device).masked_fill_(~earlier, float("-inf"))
+        else:
+            assert t == 1 and g == 1, "streaming takes one chunk of one copy"
+            time = rope_angles(cache.length.repeat_interleave(cache.tokens), size)[:, None, None]
+            mask = cache.mask()
+        space_cos, space_sin = space.cos().to(dtype), space.sin().to(dtype)
+        time_cos, time_sin = time.cos().to(dtype), time.sin().to(dtype)
+
+        keys, values = [], []
+        for layer in self.layers:
+            if layer.temporal:
+                past = None if cache is None else (cache.keys[len(keys)], cache.values[len(keys)])
+                x, k, v = layer(x, c, time_cos, time_sin, mask, past)
+                keys.append(k)
+                values.append(v)
+            else:
+                x, _, _ = layer(x, c, space_cos, space_sin, None, None)
+
+        shift, scale = self.final_modulation(c)[..., None, :].chunk(2, -1)
+        y = self.final(rms_norm(x) * (1 + scale) + shift)
+        y = rearrange(y, "b g t (h w) (f c) -> b g t f h w c", h=h, f=self.config.chunk)
+        return Prediction(y, self.outcomes(x[:, 0], c[:, 0]), torch.stack(keys), torch.stack(values))
+
+    def outcomes(self, x: Tensor, condition: Tensor) -> Outcomes:
+        """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``."""
+        pooled = F.relu(self.outcome_token(rms_norm(x))).square().mean(-2)
+        logits = self.outcome(torch.cat([pooled, condition], -1))
+        logits = rearrange(logits, "b t (f k) -> b t f k", f=self.config.chunk)
+        return Outcomes(logits[..., :-1], logits[..., -1])

@@ -1,0 +1,81 @@
+"""Streaming: denoise the next chunk against the cache, then commit it to the cache. Used in play and in training."""
+
+import torch
+from torch import Tensor
+
+from latentcraft.errors import UserError
+from latentcraft.model.attention import KVCache
+from latentcraft.model.dit import STEP_SIZES, Outcomes, SpacetimeDiT
+from latentcraft.model.objective import CONTEXT_SIGNAL, add_noise, velocity
+
+STEPS: tuple[int, ...] = tuple(round(1 / size) for size in STEP_SIZES[::-1])
+"""Numbers of denoising steps a net can be asked for: 1, 2, 4, 8."""
+
+
+@torch.no_grad()
+def denoise(
+    dit: SpacetimeDiT, cache: KVCache, noise: Tensor, actions: Tensor, *, steps: int, task: Tensor | None = None,
+    has_actions: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Dream the chunk that follows the cache.
+
+    Args:
+        dit: the net.
+        cache: finished chunks; only read.
+        noise: standard normal ``(b, f, h, w, c)``; the result is a function of it.
+        actions: ``(b, f, a)``.
+        steps: 1, 2, 4 or 8.
+        task: see :meth:`SpacetimeDiT.forward`.
+        has_actions: see :meth:`SpacetimeDiT.forward`.
+
+    Returns:
+        Clean latents ``(b, f, h, w, c)`` in fp32, each position of unit RMS.
+
+    Raises:
+        UserError: ``steps`` is not one of :data:`STEPS`.
+    """
+    if steps not in STEPS:
+        raise UserError(f"steps must be one of {', '.join(map(str, STEPS))}, got {steps}")
+    b = len(noise)
+    size = 1 / steps
+    step = torch.full((b, 1, 1), STEP_SIZES.index(size), dtype=torch.int64, device=noise.device)
+    z = noise.float()[:, None, None]  # (b, 1, 1, f, h, w, c)
+    for index in range(steps):
+        signal = torch.full((b, 1, 1), index * size, device=noise.device)
+        predicted = dit(z, signal, step, actions[:, None], has_actions=has_actions, task=task, cache=cache).latents
+        z = z + size * velocity(predicted.float(), z, signal)
+    # Real latents have unit RMS at each position, so a dreamed one is put back on that sphere.
+    return unit_rms(z[:, 0, 0])
+
+
+@torch.no_grad()
+def commit(
+    dit: SpacetimeDiT, cache: KVCache, latents: Tensor, noise: Tensor, actions: Tensor, *, task: Tensor | None = None,
+    has_actions: Tensor | None = None, worlds: Tensor | None = None, signal: float = CONTEXT_SIGNAL,
+) -> Outcomes:  # fmt: skip
+    """Append a finished chunk to the cache, slightly noised; returns its reward and termination logits.
+
+    Args:
+        dit: the net.
+        cache: gets the chunk's keys and values.
+        latents: ``(b, f, h, w, c)``.
+        noise: standard normal, same shape.
+        actions: ``(b, f, a)`` that led to the chunk.
+        task: see :meth:`SpacetimeDiT.forward`.
+        has_actions: see :meth:`SpacetimeDiT.forward`.
+        worlds: ``bool (b,)``; only these are appended. None means all.
+        signal: signal level of the context.
+    """
+    b = len(latents)
+    level = torch.full((b, 1, 1), signal, device=latents.device)
+    z = add_noise(latents.float()[:, None, None], noise.float()[:, None, None], level)
+    step = torch.zeros((b, 1, 1), dtype=torch.int64, device=latents.device)
+    prediction = dit(z, level, step, actions[:, None], has_actions=has_actions, task=task, cache=cache)
+    cache.append(prediction.keys, prediction.values, worlds)
+    return Outcomes(prediction.outcomes.reward[:, 0], prediction.outcomes.terminated[:, 0])
+
+
+def unit_rms(latents: Tensor) -> Tensor:
+    """Scale each position of ``(..., c)`` to unit RMS, the autoencoder's convention."""
+    latents = latents.float()
+    return latents * torch.rsqrt(latents.square().mean(-1, keepdim=True) + 1e-6)

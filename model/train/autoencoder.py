@@ -1,0 +1,117 @@
+"""Stage 1: the autoencoder learns to rebuild recorded frames."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentcraft.errors import UserError
+from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.episodes import read_all
+from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.train.samples import save_rows
+
+
+@dataclass(frozen=True)
+class AutoencoderStageConfig:
+    """Training of the autoencoder."""
+
+    steps: int = 3000
+    """Optimiser steps."""
+    batch: int = 32
+    """Frames a step; at 16, Muon itself takes a quarter of the step."""
+    max_frames: int = 100_000
+    """Frames held in memory, evenly spaced over all episodes (46 kB each at the default size)."""
+    latent_noise: float = 0.2
+    """Largest standard deviation of the noise added to latents before decoding (they have unit RMS)."""
+    edge_weight: float = 1.0
+    """Weight of the error of neighbouring-pixel differences, which keeps edges and textures sharp."""
+    model: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    """Shape of the network."""
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(matrix_lr=0.01, ema=0.998))
+    """Step sizes."""
+
+
+def load_frames(paths: list[Path], max_frames: int, frame_size: tuple[int, int]) -> Tensor:
+    """Read at most ``max_frames`` frames ``uint8 (k, H, W, 3)``, evenly spaced over the episodes at ``paths``."""
+    lengths = [path.read_bytes().count(b"\n") for path in paths]
+    stride = max(1, math.ceil(sum(lengths) / max_frames))
+    parts = [torch.from_numpy(episode.frames[::stride].copy()) for _, episode in read_all(paths, frame_size=frame_size)]
+    if not parts:
+        raise UserError("no readable episode to train the autoencoder on; record some with `latentcraft record`")
+    return torch.cat(parts)
+
+
+def reconstruction_loss(pixels: Tensor, target: Tensor, edge_weight: float) -> Tensor:
+    """Absolute plus squared error, plus the absolute error of horizontal and vertical differences.
+
+    Args:
+        pixels: decoded ``(b, 3, H, W)``, -1 to 1.
+        target: the same for the true frame.
+        edge_weight: weight of the differences' error.
+    """
+    error = pixels.float() - target
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return error.abs().mean() + error.square().mean() + edge_weight * edges
+
+
+def psnr(frames: Tensor, target: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB over all of two ``uint8`` tensors."""
+    error = (frames.float() - target.float()).square().mean().item()
+    return 10 * math.log10(255**2 / max(error, 1e-9))
+
+
+class AutoencoderStage:
+    """See :class:`latentcraft.model.train.loop.Stage`."""
+
+    name = "autoencoder"
+
+    def __init__(
+        self, config: AutoencoderStageConfig, frames: Tensor, held_out: Tensor, *, seed: int, dtype: torch.dtype,
+        device: str = "cpu",
+    ):  # fmt: skip
+        """Prepare to train on ``frames`` and validate on ``held_out``, both ``uint8 (k, H, W, 3)``."""
+        torch.manual_seed(seed)
+        self.config, self.seed, self.frames, self.device = config, seed, frames, device
+        self.held_out = held_out[torch.linspace(0, len(held_out) - 1, min(128, len(held_out))).long()].to(device)
+        network = Autoencoder(config.model)
+        self.optimizer = MasterOptimizer(network, config.optimizer, not_matrices=("encoder.1.", "decoder.0."))
+        self.network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.average = Autoencoder(config.model).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+
+    def train_step(self, step: int, steps: int) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        pick = torch.randint(len(self.frames), (self.config.batch,), generator=generator)
+        frames = self.frames[pick].to(self.device)
+        latents = self.network.encode(frames)
+        strength = self.config.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
+        noise = strength * torch.randn(latents.shape, generator=generator)
+        pixels = self.network.decode_pixels(latents + noise.to(self.device))
+        target = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+        loss = reconstruction_loss(pixels, target, self.config.edge_weight)
+        loss.backward()
+        norm = self.optimizer.step(step, steps)
+        return {"loss": loss.item(), "norm": norm}
+
+    @torch.no_grad()
+    def validate(self, step: int, directory: Path) -> dict[str, float]:
+        self.optimizer.copy_average_to(self.average)
+        decoded = torch.cat([self.average.decode(self.average.encode(part)) for part in self.held_out.split(16)])
+        shown = torch.linspace(0, len(decoded) - 1, 6).long()
+        save_rows([self.held_out[shown], decoded[shown]], directory / f"autoencoder-{step:06d}.png")
+        return {"psnr": psnr(decoded, self.held_out)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)
+
+    @torch.no_grad()
+    def result(self) -> Autoencoder:
+        """Return the averaged network in evaluation mode."""
+        self.optimizer.copy_average_to(self.average)
+        return self.average.requires_grad_(False).eval()

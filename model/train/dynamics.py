@@ -1,0 +1,166 @@
+"""Stage 3: the transformer learns to dream the next chunk, and what it pays."""
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+from latentcraft.model.latents import LatentDataset
+from latentcraft.model.objective import (
+    CONTEXT_SIGNAL,
+    Denoiser,
+    bootstrap_target,
+    denoising_loss,
+    outcome_loss,
+    sample_context_levels,
+    sample_levels,
+)
+from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.sampler import commit, denoise
+from latentcraft.model.train.compiled import compiled
+from latentcraft.model.train.noised import Noised
+from latentcraft.model.train.samples import save_rows
+
+
+@dataclass(frozen=True)
+class DynamicsStageConfig:
+    """Training of the transformer."""
+
+    steps: int = 6000
+    """Optimiser steps."""
+    batch: int = 2
+    """Clips a step."""
+    copies: int = 2
+    """Noised copies of each clip; they share the clean copy's work, so two cost 1.5 times one."""
+    bootstrap_share: float = 0.25
+    """Share of steps that train the larger step sizes."""
+    bootstrap_start: float = 0.15
+    """Share of all steps after which they begin; before, their teacher knows nothing."""
+    action_dropout: float = 0.1
+    """Share of clips whose actions are hidden, so that the net also models video without them."""
+    outcome_weight: float = 0.1
+    """Weight of the reward and termination losses."""
+    compile: bool = True
+    """Fuse elementwise chains with ``torch.compile`` (about 1.5 times faster); falls back where no compiler is."""
+    sample_steps: int = 4
+    """Denoising steps of the sample film strips."""
+    model: DiTConfig = field(default_factory=DiTConfig)
+    """Shape of the network."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """Step sizes."""
+
+
+class DynamicsStage:
+    """See :class:`latentcraft.model.train.loop.Stage`."""
+
+    name = "dynamics"
+
+    def __init__(
+        self, config: DynamicsStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder, *,
+        seed: int, dtype: torch.dtype, device: str = "cpu",
+    ):  # fmt: skip
+        """Prepare to train on ``data`` and validate on ``held_out``."""
+        torch.manual_seed(seed)
+        self.config, self.seed, self.data, self.device = config, seed, data, device
+        self.autoencoder, self.dtype = autoencoder, dtype
+        model = config.model
+        network = SpacetimeDiT(model)
+        self.optimizer = MasterOptimizer(
+            network, config.optimizer,
+            not_matrices=("embed.", "signal.", "step.", "action.", "task.", "final", "outcome"),
+        )  # fmt: skip
+        self.network = network.to(device=device, dtype=dtype)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.forward = compiled(self.network) if config.compile else self.network
+        self.teach = compiled(self.average) if config.compile else self.average
+        self.check = held_out.sample(8, model.context, model.chunk, torch.Generator().manual_seed(seed)).to(device)
+
+    def train_step(self, step: int, steps: int) -> dict[str, float]:
+        config, model = self.config, self.config.model
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        clips = self.data.sample(config.batch, model.context, model.chunk, generator).to(self.device)
+        late = step >= config.bootstrap_start * steps
+        bootstrap = late and torch.rand((), generator=generator).item() < config.bootstrap_share
+        shape = (config.batch, config.copies, model.context)
+        signal, size = sample_levels(shape, bootstrap, generator)
+        has_actions = torch.rand(config.batch, generator=generator) >= config.action_dropout
+        context_signal = sample_context_levels((config.batch, model.context), generator)
+        batch = Noised.make(clips, signal, size, context_signal, has_actions, generator)
+
+        target = clips.latents[:, None]
+        if bootstrap:
+            with torch.no_grad():
+                self.optimizer.copy_average_to(self.average)
+                target = bootstrap_target(batch.latents[:, 1:], signal, size, self.teacher(batch))
+        prediction = batch.run(self.forward)
+        denoising = denoising_loss(prediction.latents[:, 1:], target, signal)
+        # Frames after the end are not lived by anyone: the first end counts, what follows does not.
+        ended = clips.terminated.flatten(1).cumsum(1)
+        valid = ((ended == 0) | ((ended == 1) & clips.terminated.flatten(1))).view_as(clips.rewards)
+        outcome = outcome_loss(prediction.outcomes, clips.rewards, clips.terminated, valid)
+        (denoising + config.outcome_weight * outcome).backward()
+        norm = self.optimizer.step(step, steps)
+        return {"bootstrap" if bootstrap else "loss": denoising.item(), "outcome": outcome.item(), "norm": norm}
+
+    def teacher(self, batch: Noised) -> Denoiser:
+        """Return the averaged net as a denoiser of other copies beside ``batch``'s context."""
+        return lambda z, level, index: batch.replace_copies(z, level, index).run(self.teach).latents[:, 1:].float()
+
+    @torch.no_grad()
+    def validate(self, step: int, directory: Path) -> dict[str, float]:
+        """Loss from pure noise on held-out clips, with true and shuffled actions; sample film strips."""
+        self.optimizer.copy_average_to(self.average)
+        clips, b = self.check, len(self.check.latents)
+        t = self.config.model.context
+        generator = torch.Generator().manual_seed(self.seed)
+        context = torch.full((b, t), CONTEXT_SIGNAL)
+        signal, size = torch.zeros(b, 1, t), torch.zeros(b, 1, t, dtype=torch.int64)
+        batch = Noised.make(clips, signal, size, context, torch.ones(b, dtype=torch.bool), generator)
+
+        def from_noise(batch: "Noised") -> float:
+            predicted = batch.run(self.average).latents[:, 1].float()
+            # The first chunks have no past to speak of; only the rest says something about dynamics.
+            return (predicted - clips.latents)[:, 2:].square().mean().item()
+
+        true = from_noise(batch)
+        shuffled = from_noise(batch._replace(actions=batch.actions.roll(1, 0)))
+        self.save_strip(directory / f"dynamics-{step:06d}.png")
+        return {"from_noise": true, "shuffled_ratio": shuffled / true}
+
+    @torch.no_grad()
+    def save_strip(self, path: Path, *, context: int = 4, shown: int = 4) -> None:
+        """Roll out held-out clips with their true actions; rows: truth, then dream, frames 4 ticks apart."""
+        clips, t = self.check, self.config.model.context
+        latents = clips.latents[:shown]
+        b, _, _, h, w, _ = latents.shape
+        cache = self.average.empty_cache(b, h * w)
+        generator = torch.Generator().manual_seed(self.seed)
+        rows = []
+        for index in range(t):
+            actions, task = clips.actions[:shown, index], clips.task[:shown]
+            noise = torch.randn(latents[:, 0].shape, generator=generator).to(latents.device)
+            chunk = latents[:, index]
+            if index >= context:
+                chunk = denoise(self.average, cache, noise, actions, steps=self.config.sample_steps, task=task)
+            commit(self.average, cache, chunk, noise, actions, task=task)
+            rows.append(chunk[:, -1])
+        dream = self.autoencoder.decode(torch.stack(rows, 1).flatten(0, 1)).unflatten(0, (b, t))
+        truth = self.autoencoder.decode(latents[:, :, -1].flatten(0, 1)).unflatten(0, (b, t))
+        shown_chunks = [index for index in range(context - 1, t) if (index - context + 1) % 2 == 0]
+        pairs = [row.cpu() for i in range(b) for row in (truth[i, shown_chunks], dream[i, shown_chunks])]
+        save_rows(pairs, path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)
+
+    def result(self) -> SpacetimeDiT:
+        """Return the averaged network in evaluation mode."""
+        self.optimizer.copy_average_to(self.average)
+        return self.average

@@ -1,0 +1,150 @@
+"""The loop every stage shares: resume, step, log, sample, save; killed at any moment it goes on from its last save."""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from latentcraft.errors import UserError
+from latentcraft.files import replacing
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How a stage runs, whatever it trains."""
+
+    steps: int
+    """Optimiser steps in all. May be raised to go on with a finished stage."""
+    save_seconds: float = 180.0
+    """Wall-clock time between saves of the whole training state."""
+    log_every: int = 20
+    """Steps between log lines."""
+    sample_every: int = 500
+    """Steps between validation and sample images."""
+    max_seconds: float | None = None
+    """Wall-clock limit of this run of the stage; at the limit it saves and stops early. None means no limit."""
+
+
+class Stage(Protocol):
+    """What a stage gives the loop. Every step is a function of its number, so a resumed run repeats an unbroken one."""
+
+    name: str
+
+    def train_step(self, step: int, steps: int) -> dict[str, float]: ...
+
+    def validate(self, step: int, directory: Path) -> dict[str, float]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Interrupted(UserError):
+    """Training stopped before its last step; the state is saved and the same command goes on."""
+
+
+@dataclass
+class Progress:
+    """Where a stage stands; saved with it."""
+
+    step: int = 0
+    seconds: float = 0.0
+    """Wall-clock training time over all runs."""
+
+
+def run_stage(stage: Stage, config: LoopConfig, out: Path) -> Progress:
+    """Train ``stage`` to ``config.steps``, resuming from ``out/NAME.state.pt``.
+
+    Writes ``NAME.state.pt`` (atomically), ``NAME.log.jsonl`` and whatever the stage samples into ``out/samples``.
+
+    Raises:
+        Interrupted: Ctrl-C, SIGTERM or ``max_seconds``; the state was saved first.
+        UserError: the state cannot be read or written, or the loss became NaN for good.
+    """
+    state_path, log_path, samples = out / f"{stage.name}.state.pt", out / f"{stage.name}.log.jsonl", out / "samples"
+    progress = _resume(stage, state_path)
+    began, done_before, bad = time.monotonic(), progress.seconds, 0
+    last_save = began
+    sums: dict[str, float] = {}
+    with _stop_signal() as stopped, tqdm(
+        total=config.steps, initial=progress.step, desc=stage.name, unit="step", mininterval=2.0
+    ) as bar:  # fmt: skip
+        while progress.step < config.steps:
+            losses = stage.train_step(progress.step, config.steps)
+            progress.step += 1
+            progress.seconds = done_before + time.monotonic() - began
+            bar.update()
+            bad = 0 if all(math.isfinite(value) for value in losses.values()) else bad + 1
+            if bad >= 10:
+                raise UserError(
+                    f"{stage.name} diverged at step {progress.step}: ten losses in a row are not finite; the last good "
+                    f"state is {state_path}, lower the learning rate"
+                )
+            for key, value in losses.items():
+                if math.isfinite(value):
+                    sums[key] = 0.95 * sums.get(key, value) + 0.05 * value
+            last = progress.step == config.steps
+            line = {"step": progress.step, "seconds": round(progress.seconds, 1)}
+            if progress.step % config.log_every == 0 or last:
+                bar.set_postfix({key: f"{value:.4f}" for key, value in sums.items()}, refresh=False)
+                _log(log_path, line | {key: round(value, 5) for key, value in sums.items()})
+            if progress.step % config.sample_every == 0 or last:
+                figures = stage.validate(progress.step, samples)
+                _log(log_path, line | {key: round(value, 5) for key, value in figures.items()})
+            overdue = config.max_seconds is not None and time.monotonic() - began > config.max_seconds
+            if last or stopped or overdue or time.monotonic() - last_save > config.save_seconds:
+                _save(stage, progress, state_path)
+                last_save = time.monotonic()
+            if (stopped or overdue) and not last:
+                raise Interrupted(
+                    f"{stage.name} stopped at step {progress.step} of {config.steps}, saved in {state_path}; "
+                    "the same command goes on from there"
+                )
+    return progress
+
+
+def _resume(stage: Stage, path: Path) -> Progress:
+    if not path.exists():
+        return Progress()
+    try:
+        state = torch.load(path, weights_only=True)
+        stage.load_state_dict(state["stage"])
+    except Exception as error:  # torch raises many kinds for a torn or foreign file
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot resume from {path} ({reason}); move it away to start this stage anew") from error
+    return Progress(**state["progress"])
+
+
+def _save(stage: Stage, progress: Progress, path: Path) -> None:
+    with replacing(path) as temporary:
+        torch.save({"stage": stage.state_dict(), "progress": vars(progress)}, temporary)
+
+
+def _log(path: Path, line: dict[str, float]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def _stop_signal() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of breaking a step in the middle."""
+    received: list[int] = []
+    try:
+        previous = {kind: signal.signal(kind, lambda number, _: received.append(number))
+                    for kind in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)

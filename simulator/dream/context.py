@@ -1,0 +1,103 @@
+"""What a dream starts from: a reference-world seed, an episode, one image or video, or nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from latentcraft.errors import UserError
+from latentcraft.model.actions import noop
+from latentcraft.model.episodes import read_episode
+from latentcraft.simulator.protocol import WARMUP_CHUNKS, Start, WorldSpec
+from latentcraft.simulator.voxel.caption import describe
+from latentcraft.simulator.voxel.world import VoxelWorld
+
+
+@dataclass(frozen=True)
+class Context:
+    """Frames and the actions that led to them, whole chunks; empty when the dream starts from nothing."""
+
+    frames: np.ndarray
+    """``uint8 (k * f, H, W, 3)``."""
+    actions: np.ndarray
+    """``float32 (k * f, 20)``."""
+    known_actions: bool = True
+    """False for images and videos, whose actions nobody wrote down."""
+    caption: str = ""
+    """What the start shows, if known."""
+
+
+def read_context(start: Start, spec: WorldSpec) -> Context:
+    """Return the context ``start`` asks for, at ``spec``'s frame size and chunk.
+
+    Raises:
+        UserError: a missing or unreadable file, too few frames, or both an episode and a media file.
+    """
+    if start.episode is not None and start.media is not None:
+        raise UserError("a start takes an episode or a media file, not both")
+    if start.episode is not None:
+        return from_episode(Path(start.episode), start.frame, spec)
+    if start.media is not None:
+        return from_media(Path(start.media), start.frame, spec)
+    if start.seed is not None:
+        return from_seed(start.seed, spec)
+    height, width = spec.frame_size
+    return Context(np.zeros((0, height, width, 3), np.uint8), noop(0), known_actions=False)
+
+
+def from_seed(seed: int, spec: WorldSpec) -> Context:
+    """Play the reference world's warm-up for ``seed`` and return it."""
+    world = VoxelWorld(num_worlds=1, task=spec.task, frame_size=spec.frame_size, chunk=spec.chunk)
+    world.reset([Start(seed=seed)])
+    frames, actions = world.history(0)
+    game = world.game(0)
+    caption = describe(game.biome, game.time_of_day, game.weather, task=game.task)
+    return Context(frames, actions, caption=caption)
+
+
+def from_episode(path: Path, first: int, spec: WorldSpec) -> Context:
+    """Return the chunks of an episode that begin at frame ``first``."""
+    episode = read_episode(path, frame_size=spec.frame_size)
+    span = WARMUP_CHUNKS * spec.chunk
+    if not 0 <= first <= len(episode) - spec.chunk:
+        raise UserError(f"episode {path} has {len(episode)} frames; frame must be 0 to {len(episode) - spec.chunk}")
+    last = min(first + span, len(episode))
+    last -= (last - first) % spec.chunk
+    return Context(episode.frames[first:last], episode.actions[first:last], caption=episode.caption)
+
+
+def from_media(path: Path, first: int, spec: WorldSpec) -> Context:
+    """Return a video's frames from ``first`` on, or one image held still for a chunk."""
+    frames = read_media(path, first, WARMUP_CHUNKS * spec.chunk, spec.frame_size)
+    if len(frames) < spec.chunk:
+        # A still picture: hold the last frame, which is what standing still looks like.
+        frames = np.concatenate([frames, np.repeat(frames[-1:], spec.chunk - len(frames), 0)])
+    whole = len(frames) - len(frames) % spec.chunk
+    return Context(frames[:whole], noop(whole), known_actions=len(frames) == spec.chunk)
+
+
+def read_media(path: Path, first: int, count: int, frame_size: tuple[int, int]) -> np.ndarray:
+    """Read up to ``count`` frames of an image or video from frame ``first`` on, resized, ``uint8 (k, H, W, 3)``.
+
+    Raises:
+        UserError: missing, not an image or video, or shorter than ``first``.
+    """
+    if not path.is_file():
+        raise UserError(f"no file {path}; give an image or a video")
+    height, width = frame_size
+    frames: list[np.ndarray] = []
+    try:
+        with av.open(str(path)) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if index >= first:
+                    picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+                    frames.append(picture.to_ndarray())
+                if len(frames) == count:
+                    break
+    except (FFmpegError, IndexError, ValueError) as error:
+        raise UserError(f"{path} is not a readable image or video ({error}); give a PNG, JPEG or MP4") from error
+    if not frames:
+        raise UserError(f"{path} has no frame {first}; choose an earlier one")
+    return np.stack(frames)

@@ -1,0 +1,223 @@
+"""The learned world behind the World protocol: one batched forward pass a denoising step, one cache for all games."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentcraft.errors import UserError
+from latentcraft.model.actions import ACTION_SIZE, check_vectors
+from latentcraft.model.autoencoder import DOWNSAMPLING
+from latentcraft.model.checkpoint import WorldModel, load_checkpoint
+from latentcraft.model.objective import expected_reward
+from latentcraft.model.precision import fast_dtype
+from latentcraft.model.sampler import STEPS, commit, denoise
+from latentcraft.model.tasks import TASK_INDEX, TASKS
+from latentcraft.simulator.dream.context import Context, read_context
+from latentcraft.simulator.dream.noise import chunk_noise
+from latentcraft.simulator.protocol import Chunk, Start, WorldSpec, WorldState
+
+
+class DreamWorld:
+    """A batch of dreamed games; see :class:`latentcraft.simulator.protocol.World`.
+
+    Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
+    comes from its seed and the chunk's number. On one machine with one number of threads that holds to the bit.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_worlds: int = 1,
+        task: str = "free",
+        frame_size: tuple[int, int] | None = None,
+        chunk: int | None = None,
+        checkpoint: Path | str | WorldModel | None = None,
+        steps: int = 4,
+        dtype: torch.dtype | None = None,
+    ):
+        """Load the checkpoint and allocate the cache.
+
+        Args:
+            num_worlds: batch ``b``.
+            task: what rewards and ends are read for.
+            frame_size: (H, W); None takes the checkpoint's. Others work (the nets know no fixed size) but were not
+                trained on.
+            chunk: must be the checkpoint's, or None.
+            checkpoint: file, loaded model, or None for the shipped one.
+            steps: denoising steps a chunk, may be changed between steps by assigning ``world.steps``.
+            dtype: of weights and activations; None probes the machine.
+
+        Raises:
+            UserError: a bad checkpoint, task, frame size, chunk or number of steps.
+        """
+        if task not in TASK_INDEX:
+            raise UserError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
+        if num_worlds < 1:
+            raise UserError(f"num_worlds must be at least 1, got {num_worlds}")
+        dtype = dtype or fast_dtype()
+        self.model = checkpoint if isinstance(checkpoint, WorldModel) else load_checkpoint(checkpoint, dtype=dtype)
+        config = self.model.dit.config
+        size = tuple(frame_size) if frame_size is not None else self.model.frame_size
+        if len(size) != 2 or any(side <= 0 or side % DOWNSAMPLING for side in size):
+            raise UserError(f"frame_size {list(size)} must be two positive multiples of {DOWNSAMPLING}")
+        if chunk not in (None, config.chunk):
+            raise UserError(f"this checkpoint dreams chunks of {config.chunk} frames, not {chunk}; leave chunk out")
+        self._spec = WorldSpec("dream", num_worlds, (size[0], size[1]), config.chunk, task)
+        self._grid = (size[0] // DOWNSAMPLING, size[1] // DOWNSAMPLING)
+        self.steps = steps
+        self._cache = self.model.dit.empty_cache(num_worlds, self._grid[0] * self._grid[1])
+        self._task = torch.full((num_worlds,), TASK_INDEX[task], dtype=torch.int64)
+        self._seeds = [0] * num_worlds
+        self._ticks = [0] * num_worlds  # chunks since the start, context included: numbers the noise
+        self._started = [False] * num_worlds
+        self._ended = np.zeros(num_worlds, bool)
+        self._last = torch.zeros(num_worlds, config.chunk, *self._grid, config.channels)
+        self._captions = [""] * num_worlds
+
+    @property
+    def spec(self) -> WorldSpec:
+        """Shapes and names."""
+        return self._spec
+
+    @property
+    def steps(self) -> int:
+        """Denoising steps a chunk."""
+        return self._steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        if steps not in STEPS:
+            raise UserError(f"steps must be one of {', '.join(map(str, STEPS))}, got {steps}")
+        self._steps = steps
+
+    @torch.no_grad()
+    def reset(self, starts: Sequence[Start | None]) -> np.ndarray:
+        """Begin games anew from a seed, an episode, an image or video, or nothing; see the protocol."""
+        if len(starts) != self._spec.num_worlds:
+            raise UserError(f"reset takes {self._spec.num_worlds} starts (None leaves a game alone), got {len(starts)}")
+        # All contexts are read first, so that a bad one leaves every game as it was.
+        contexts = [None if start is None else read_context(start, self._spec) for start in starts]
+        for index, (start, context) in enumerate(zip(starts, contexts, strict=True)):
+            if start is not None and context is not None:
+                self._begin(index, start, context)
+        return self._decode(self._last)
+
+    def _begin(self, index: int, start: Start, context: Context) -> None:
+        """Feed one game its context chunk by chunk, exactly as its own chunks would be."""
+        dit, f = self.model.dit, self._spec.chunk
+        self._cache.clear(index)
+        self._seeds[index] = start.seed or 0
+        self._ticks[index] = 0
+        self._captions[index] = context.caption
+        self._ended[index] = False
+        self._started[index] = True
+        if not len(context.frames):  # from nothing: the first chunk is dreamed without a past or actions
+            noise = chunk_noise(self._seeds[index], 0, self._last[:1].shape)
+            alone = dit.empty_cache(1, self._cache.tokens)
+            unknown = torch.zeros(1, dtype=torch.bool)
+            actions = torch.zeros(1, f, ACTION_SIZE)
+            task = self._task[index : index + 1]
+            latents = denoise(dit, alone, noise, actions, steps=self.steps, task=task, has_actions=unknown)
+            self._commit_one(index, latents, actions, known=False)
+            return
+        frames = torch.from_numpy(context.frames)
+        latents = torch.cat([self.model.autoencoder.encode(part) for part in frames.split(16)])
+        for at in range(0, len(frames), f):
+            actions = torch.from_numpy(context.actions[None, at : at + f])
+            self._commit_one(index, latents[None, at : at + f], actions, known=context.known_actions)
+
+    def _commit_one(self, index: int, latents: Tensor, actions: Tensor, *, known: bool) -> None:
+        """Append one chunk ``(1, f, h, w, c)`` to game ``index`` only."""
+        rows = slice(index * self._cache.tokens, (index + 1) * self._cache.tokens)
+        alone = self.model.dit.empty_cache(1, self._cache.tokens)
+        alone.keys, alone.values = self._cache.keys[:, rows], self._cache.values[:, rows]  # views: appends go through
+        alone.length = self._cache.length[index : index + 1]
+        noise = chunk_noise(self._seeds[index], self._ticks[index], latents.shape, context=True)
+        task, has_actions = self._task[index : index + 1], torch.tensor([known])
+        commit(self.model.dit, alone, latents, noise, actions, task=task, has_actions=has_actions)
+        self._last[index] = latents[0]
+        self._ticks[index] += 1
+
+    @torch.no_grad()
+    def step(self, actions: np.ndarray) -> Chunk:
+        """Dream the next chunk of every game; see the protocol."""
+        spec = self._spec
+        checked = check_vectors(actions, (spec.num_worlds, spec.chunk, ACTION_SIZE))
+        if not all(self._started):
+            raise UserError(f"game {self._started.index(False)} was never reset; call reset before step")
+        held = torch.from_numpy(checked)
+        shape = self._last[:1].shape
+        pairs = list(zip(self._seeds, self._ticks, strict=True))
+        noise = torch.cat([chunk_noise(seed, tick, shape) for seed, tick in pairs])
+        context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
+        latents = denoise(self.model.dit, self._cache, noise, held, steps=self.steps, task=self._task)
+        outcomes = commit(self.model.dit, self._cache, latents, context_noise, held, task=self._task)
+        self._last = latents
+        self._ticks = [tick + 1 for tick in self._ticks]
+        if spec.task == "free":
+            rewards = np.zeros((spec.num_worlds, spec.chunk), np.float32)
+            terminated = np.zeros((spec.num_worlds, spec.chunk), bool)
+        else:
+            rewards = expected_reward(outcomes.reward).numpy().astype(np.float32)
+            ended = (outcomes.terminated.float() > 0).numpy()
+            terminated = np.logical_or.accumulate(ended, axis=1) | self._ended[:, None]
+            self._ended = terminated[:, -1].copy()
+        infos = [{"caption": caption, "task": spec.task} for caption in self._captions]
+        return Chunk(self._decode(latents), rewards, terminated, infos)
+
+    def save(self, index: int = 0) -> WorldState:
+        """Return game ``index`` to the bit: cache, last chunk and counters."""
+        cache = self._cache.save(index)
+        arrays = {name: _to_numpy(tensor) for name, tensor in cache.items()}
+        arrays["last"] = self._last[index].numpy().copy()
+        meta = {
+            "seed": self._seeds[index], "chunks": self._ticks[index], "ended": bool(self._ended[index]),
+            "started": self._started[index], "caption": self._captions[index], "task": self._spec.task,
+            "frame_size": list(self._spec.frame_size), "dtype": str(self._cache.keys.dtype),
+        }  # fmt: skip
+        return WorldState("dream", meta, arrays)
+
+    def restore(self, state: WorldState, index: int = 0) -> np.ndarray:
+        """Put game ``index`` into ``state``; see the protocol.
+
+        Raises:
+            UserError: the state is another world's, or was saved with other sizes or another precision.
+        """
+        if state.world != "dream":
+            raise UserError(f"this state was saved by the world {state.world!r}; only that world restores it")
+        for key, mine in (("frame_size", list(self._spec.frame_size)), ("task", self._spec.task),
+                          ("dtype", str(self._cache.keys.dtype))):  # fmt: skip
+            if state.meta.get(key) != mine:
+                raise UserError(f"this state has {key} {state.meta.get(key)}, this world {mine}; build the world alike")
+        dtype = self._cache.keys.dtype
+        cache = {name: _from_numpy(state.arrays[name], dtype) for name in ("keys", "values")}
+        cache["length"] = torch.from_numpy(np.asarray(state.arrays["length"]))
+        if cache["keys"].shape != self._cache.save(index)["keys"].shape:
+            raise UserError("this state was saved with another checkpoint; build the world with that one")
+        self._cache.restore(index, cache)
+        self._last[index] = torch.from_numpy(state.arrays["last"].copy())
+        self._seeds[index], self._ticks[index] = int(state.meta["seed"]), int(state.meta["chunks"])
+        self._ended[index], self._started[index] = state.meta["ended"], state.meta["started"]
+        self._captions[index] = state.meta["caption"]
+        return self._decode(self._last[index : index + 1])[0]
+
+    def close(self) -> None:
+        """Nothing to release; memory goes with the object."""
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor) -> np.ndarray:
+        """Decode ``(b, f, h, w, c)`` to frames ``uint8 (b, f, H, W, 3)``."""
+        return self.model.autoencoder.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]).numpy()
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    """NumPy knows no bf16: those bits travel as int16."""
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
+
+
+def _from_numpy(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    tensor = torch.from_numpy(np.asarray(array).copy())
+    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor

@@ -1,0 +1,410 @@
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_world import FakeWorld
+
+from latentcraft.agents import play
+from latentcraft.agents.controls import LOOK_SPEED, Controls
+from latentcraft.agents.keymap import ACTIONS, COMMANDS, KEYMAP, help_lines, merge_keymap
+from latentcraft.agents.loop import TICK, PlayLoop
+from latentcraft.configs.compose import compose_config
+from latentcraft.errors import UserError
+from latentcraft.model.actions import BUTTON_INDEX, CAMERA_LIMIT, PITCH, YAW, noop
+from latentcraft.simulator.protocol import Start
+
+FORWARD, JUMP, ATTACK = (BUTTON_INDEX[name] for name in ("forward", "jump", "attack"))
+
+
+# --- keys and hands -------------------------------------------------------------------------------------------------
+
+
+def test_every_key_does_something_and_everything_has_a_key():
+    assert set(KEYMAP.values()) == set(ACTIONS)
+    page = "\n".join(f"{keys} {meaning}" for keys, meaning in help_lines(KEYMAP))
+    assert "W  A  S  D walk" in page and all(meaning in page for meaning in COMMANDS.values())
+
+
+def test_the_window_carries_out_every_command():
+    window = pytest.importorskip("latentcraft.agents.window")
+    assert all(callable(getattr(window.Window, f"_on_{command}")) for command in COMMANDS)
+
+
+def test_keymap_changes():
+    keymap = merge_keymap({"z": "forward", "w": "none", "q": None})
+    assert keymap["z"] == "forward" and "w" not in keymap and "q" not in keymap and KEYMAP["w"] == "forward"
+    with pytest.raises(UserError, match="key 'z' has unknown action 'fly'"):
+        merge_keymap({"z": "fly"})
+
+
+def test_held_keys_last_a_chunk_and_taps_a_tick():
+    controls = Controls()
+    controls.press("w", "forward")
+    controls.press("space", "jump")
+    controls.release("space")
+    controls.tap("hotbar.2")
+    first, second = controls.sample(4), controls.sample(4)
+    assert first[:, FORWARD].tolist() == [1, 1, 1, 1]
+    assert first[:, JUMP].tolist() == first[:, BUTTON_INDEX["hotbar.2"]].tolist() == [1, 0, 0, 0]
+    assert second[:, FORWARD].all() and not second[:, JUMP].any()
+    controls.release("w")
+    assert not controls.sample(4).any()
+
+
+def test_two_keys_of_one_action_let_go_together():
+    controls = Controls()
+    controls.press("e", "attack")
+    controls.press("mouse left", "attack")
+    controls.sample(4)
+    controls.release("e")
+    assert controls.sample(4)[:, ATTACK].all()
+
+
+def test_mouse_motion_is_spread_over_the_chunk():
+    controls = Controls()
+    controls.turn(2, 10)
+    controls.turn(0, -30)
+    actions = controls.sample(4)
+    np.testing.assert_allclose(actions[:, PITCH], 0.5)
+    np.testing.assert_allclose(actions[:, YAW], -5)
+    assert not controls.sample(4).any()
+    controls.turn(0, 1000)
+    assert (controls.sample(4)[:, YAW] == CAMERA_LIMIT).all()
+
+
+def test_looking_with_keys():
+    controls = Controls()
+    controls.press("left", "look_left")
+    controls.press("down", "look_down")
+    actions = controls.sample(2)
+    assert actions[:, YAW].tolist() == [-LOOK_SPEED] * 2 and actions[:, PITCH].tolist() == [LOOK_SPEED] * 2
+    controls.release_all()
+    assert not controls.sample(2).any()
+
+
+# --- the loop, with a clock of its own ------------------------------------------------------------------------------
+
+
+class FakeExecutor(Executor):
+    """Finishes each call ``seconds`` after it was submitted, by the test's own clock."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.now, self.seconds = 0.0, seconds
+        self.elapsed = 0.0
+        self.waiting: list[tuple[float, Future, object]] = []
+
+    def submit(self, call, /, *arguments):
+        future: Future = Future()
+        self.waiting.append((self.now + self.seconds, future, lambda: call(*arguments)))
+        self.run()
+        return future
+
+    def run(self) -> None:
+        for item in [item for item in self.waiting if item[0] <= self.now]:
+            self.waiting.remove(item)
+            try:
+                item[1].set_result(item[2]())
+            except Exception as error:
+                item[1].set_exception(error)
+
+    def clock(self) -> float:
+        """Advance by half the compute time at each reading pair: a step then measures ``seconds``."""
+        self.elapsed += self.seconds
+        return self.elapsed
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.waiting.clear()
+
+
+class Play:
+    """A loop around a fake world, run by the clock of a fake executor; remembers what was shown when."""
+
+    def __init__(self, seconds: float = 0.0, act=noop, world: FakeWorld | None = None) -> None:
+        self.executor = FakeExecutor(seconds)
+        self.world = world or FakeWorld()
+        self.loop = PlayLoop(self.world, act, executor=self.executor, clock=self.executor.clock)
+        self.loop.reset(Start(seed=3))
+        self.shown: list[tuple[float, np.ndarray]] = []
+
+    def run(self, seconds: float, poll: float = 0.001) -> None:
+        for _ in range(round(seconds / poll)):
+            self.executor.run()
+            frame = self.loop.update(self.executor.now)
+            if frame is not None:
+                self.shown.append((self.executor.now, frame))
+            self.executor.now += poll
+
+    @property
+    def gaps(self) -> np.ndarray:
+        return np.diff([time for time, _ in self.shown])
+
+
+def expected_frames(count: int, act=noop) -> np.ndarray:
+    world = FakeWorld()
+    frames = [world.reset([Start(seed=3)])[0, -1:]]
+    while sum(map(len, frames)) < count:
+        frames.append(world.step(act(4)[None]).frames[0])
+    return np.concatenate(frames)[:count]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.12, 0.15])
+def test_a_world_that_keeps_up_is_shown_at_a_steady_twenty(seconds: float):
+    play_ = Play(seconds)
+    play_.run(5)
+    np.testing.assert_array_equal([frame for _, frame in play_.shown], expected_frames(len(play_.shown)))
+    steady = play_.gaps[8:]  # the first chunk can only be computed once play has begun
+    assert len(play_.shown) >= 95
+    np.testing.assert_allclose(steady, TICK, atol=0.0021)
+    assert play_.loop.frames_per_second == pytest.approx(20, abs=0.2)
+    assert play_.loop.ticks == 4 * play_.world.steps
+
+
+def test_a_slow_world_is_shown_slowly_but_evenly_and_whole():
+    play_ = Play(0.4)
+    play_.run(10)
+    np.testing.assert_array_equal([frame for _, frame in play_.shown], expected_frames(len(play_.shown)))
+    np.testing.assert_allclose(play_.gaps[20:], 0.1, atol=0.01)
+    assert play_.loop.late_frames <= 4
+    assert play_.loop.frames_per_second == pytest.approx(10, abs=0.5)
+    assert play_.loop.chunk_seconds == pytest.approx(0.4)
+
+
+def test_input_is_read_as_late_as_can_be():
+    """A fast world is asked shortly before its frames are needed, so that the hands' last word counts."""
+    fast, slow = Play(0.01), Play(0.12)
+    for play_ in (fast, slow):
+        play_.run(5)
+        assert 0.9 * play_.executor.seconds < play_.loop.latency < 1.25 * play_.executor.seconds + 0.02
+    assert fast.loop.latency < 0.03
+
+
+def test_a_reset_is_not_shown_late_or_mixed():
+    play_ = Play(0.05)
+    play_.run(1.03)
+    play_.loop.reset(Start(seed=3))
+    assert play_.loop.busy
+    before = len(play_.shown)
+    play_.run(1)
+    shown = [frame for _, frame in play_.shown[before:]]
+    restart = next(i for i, frame in enumerate(shown) if (frame == expected_frames(1)[0]).all())
+    assert restart <= 3
+    np.testing.assert_array_equal(shown[restart:], expected_frames(len(shown) - restart))
+    assert not play_.loop.busy
+
+
+def test_jobs_see_the_world_between_chunks():
+    """What rewinding needs: save, play on, restore, and the same game goes on from there."""
+    play_, saved = Play(0.02), []
+    play_.run(1)
+    play_.loop.do(lambda world: saved.append(world.save()))
+    play_.run(1)
+    play_.loop.do(lambda world: world.restore(saved[0]))
+    before = len(play_.shown)
+    play_.run(0.5)
+    world = FakeWorld()
+    frames = list(world.restore(saved[0])[-1:]) + list(world.step(noop(1, 4)).frames[0])
+    shown = [frame for _, frame in play_.shown[before:]]
+    assert any(np.array_equal(shown[i : i + 5], frames) for i in range(len(shown)))
+
+
+def test_pausing_stops_time():
+    play_ = Play(0.02)
+    play_.run(1)
+    play_.loop.paused = True
+    steps, shown = play_.world.steps, len(play_.shown)
+    play_.run(3)
+    assert play_.world.steps <= steps + 1 and len(play_.shown) == shown
+    play_.loop.paused = False
+    play_.run(2)
+    assert len(play_.shown) == pytest.approx(shown + 40, abs=3)
+    np.testing.assert_array_equal([frame for _, frame in play_.shown], expected_frames(len(play_.shown)))
+
+
+def test_rewards_and_ends_are_summed():
+    def forward(ticks: int) -> np.ndarray:
+        actions = noop(ticks)
+        actions[:, FORWARD] = 1
+        return actions
+
+    play_ = Play(0.01, forward, FakeWorld(task="navigate"))
+    play_.run(1)
+    assert play_.loop.reward == play_.loop.ticks > 10
+    assert play_.loop.terminated and play_.loop.info["caption"] == "game 3"
+
+
+def test_an_error_of_the_world_reaches_the_player():
+    play_ = Play()
+    play_.loop.do(lambda world: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        play_.run(1)
+
+
+def test_a_real_thread_plays_too():
+    loop = PlayLoop(FakeWorld(), noop)
+    loop.reset(Start(seed=3))
+    shown, now = [], 0.0
+    while len(shown) < 20:
+        frame = loop.update(now)
+        shown += [] if frame is None else [frame]
+        now += 0.01
+        time.sleep(0.0005)
+    loop.close()
+    np.testing.assert_array_equal(shown, expected_frames(20))
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_display_a_video_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    pytest.importorskip("latentcraft.simulator.voxel.world")
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    out = tmp_path / "play.mp4"
+    words = ["world=voxel", "frame_size=[48,80]", f"out={out}"]
+    assert play.main(compose_config("play", words)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "no display" in lines[0] and str(out) in lines[0] and str(out) in lines[1]
+    assert out.stat().st_size > 10_000
+
+
+def test_a_dummy_driver_is_no_display(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert "dummy" in play.why_no_display()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
+    assert play.why_no_display() is None
+
+
+@pytest.mark.parametrize(("word", "reason"), [("seed=-1", "seed"), ("scale=0", "scale"), ("keymap.w=fly", "fly")])
+def test_bad_words_are_named(word: str, reason: str):
+    with pytest.raises(UserError, match=reason):
+        play.main(compose_config("play", [word]))
+
+
+PLAYER = """
+import sys
+from pathlib import Path
+import numpy as np
+from latentcraft.agents.keymap import KEYMAP
+from latentcraft.agents.window import Window
+from latentcraft.simulator.protocol import Chunk, WorldSpec
+
+log = open(sys.argv[1], "w", buffering=1)
+
+class Compass:
+    "Shows yaw as red and distance walked as green."
+    spec = WorldSpec("compass", 1, (16, 32))
+
+    def reset(self, starts):
+        self.yaw = self.walked = 0.0
+        print("reset", starts[0].seed, file=log)
+        return np.stack([self.frame()] * 4)[None]
+
+    def frame(self):
+        return np.full((16, 32, 3), (self.yaw % 256, self.walked % 256, 128), np.uint8)
+
+    def step(self, actions):
+        frames = []
+        for vector in actions[0]:
+            self.yaw += vector[19]
+            self.walked += vector[0]
+            frames.append(self.frame())
+        print("step", self.yaw, self.walked, int(actions[0, :, 7].sum()), file=log)
+        return Chunk(np.stack(frames)[None], np.zeros((1, 4), np.float32), np.zeros((1, 4), bool), [{}])
+
+window = Window(Compass(), seed=5, keymap=KEYMAP, scale=8, screenshots=Path(sys.argv[2]))
+print("open", file=log)
+window.run()
+print("closed", file=log)
+"""
+
+
+class Hands:
+    """Presses keys in a real window by xdotool and reads what the world was told."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.environment, self.log = environment, log
+
+    def do(self, *words: str) -> None:
+        subprocess.run(["xdotool", *words], env=self.environment, check=True, timeout=20)
+
+    def lines(self, word: str) -> list[list[str]]:
+        text = self.log.read_text() if self.log.exists() else ""
+        return [line.split() for line in text.splitlines() if line.startswith(word)]
+
+    def wait(self, what, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < deadline, self.log.read_text()[-2000:] if self.log.exists() else "no log"
+            time.sleep(0.05)
+
+    def latest(self) -> tuple[float, float, int]:
+        step = self.lines("step")[-1]
+        return float(step[1]), float(step[2]), int(step[3])
+
+
+@pytest.mark.skipif(not (shutil.which("Xvfb") and shutil.which("xdotool")), reason="Xvfb and xdotool are not installed")
+def test_keys_and_mouse_in_a_real_window(tmp_path: Path):
+    script = tmp_path / "player.py"
+    script.write_text(textwrap.dedent(PLAYER))
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset"],
+        pass_fds=[write], stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(write)
+    player = None
+    try:
+        with os.fdopen(read) as pipe:
+            display = pipe.readline().strip()
+        environment = {**os.environ, "DISPLAY": f":{display}", "SDL_VIDEODRIVER": "x11"}
+        log = tmp_path / "log"
+        player = subprocess.Popen([sys.executable, str(script), str(log), str(tmp_path)], env=environment)
+        hands = Hands(environment, log)
+        hands.wait(lambda: len(hands.lines("step")) > 3)
+        hands.do("mousemove", "320", "240")
+        assert hands.latest() == (0, 0, 0)
+
+        hands.do("keydown", "w")
+        hands.wait(lambda: hands.latest()[1] > 8)
+        hands.do("keyup", "w")
+        hands.do("keydown", "Right")
+        hands.wait(lambda: hands.latest()[0] > 20)
+        hands.do("keyup", "Right")
+        turned = hands.latest()[0]
+
+        hands.do("click", "1")  # takes the mouse, digs nothing
+        steps = len(hands.lines("step"))
+        hands.wait(lambda: len(hands.lines("step")) > steps + 2)
+        assert all(line[3] == "0" for line in hands.lines("step"))
+        hands.do("mousedown", "1")
+        hands.wait(lambda: hands.latest()[2] == 4)
+        hands.do("mouseup", "1")
+        for _ in range(10):
+            hands.do("mousemove_relative", "--", "-30", "0")
+        hands.wait(lambda: hands.latest()[0] < turned - 5)
+
+        hands.do("key", "F2")
+        hands.wait(lambda: list(tmp_path.glob("latentcraft-*.png")))
+        hands.do("key", "n")
+        hands.wait(lambda: hands.lines("reset")[-1] == ["reset", "6"])
+        hands.do("key", "Escape")  # gives the mouse back
+        steps = len(hands.lines("step"))
+        hands.wait(lambda: len(hands.lines("step")) > steps + 2)
+        hands.do("key", "Escape")
+        hands.wait(lambda: hands.lines("closed"))
+        assert player.wait(timeout=30) == 0
+    finally:
+        for process in (player, server):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()

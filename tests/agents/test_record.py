@@ -1,0 +1,141 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_world import FakeWorld
+
+from latentcraft.agents.record import RecordConfig, check_config, episode_task, main, record
+from latentcraft.errors import UserError
+from latentcraft.model.actions import BUTTON_INDEX
+from latentcraft.model.episodes import list_episodes, read_all, read_episode
+from latentcraft.simulator.protocol import Start
+from latentcraft.simulator.voxel.world import VoxelWorld
+
+SMALL = {"frame_size": (32, 48), "ticks": 40, "workers": 0}
+
+
+def test_records_resumes_and_tells_what_it_did(tmp_path, capsys):
+    config = RecordConfig(out=tmp_path, episodes=2, seed=40, task="explore", **SMALL)
+    assert main(config) == 0
+    assert "2 episodes, 82 frames" in capsys.readouterr().out
+    names = [path.name for path in list_episodes(tmp_path)]
+    assert names == ["voxel-explore-0000040.jsonl", "voxel-explore-0000041.jsonl"]
+    before = (tmp_path / names[0]).stat().st_mtime_ns
+    stats = record(replace(config, episodes=3))
+    assert stats.frames == 41 and len(list_episodes(tmp_path)) == 3
+    assert (tmp_path / names[0]).stat().st_mtime_ns == before
+    assert main(config) == 0 and "no new episodes" in capsys.readouterr().out
+
+
+def test_an_episode_is_what_its_actions_do(tmp_path):
+    """Replaying the recorded actions in the world gives the recorded poses and rewards, frame for frame."""
+    record(RecordConfig(out=tmp_path, episodes=1, seed=7, task="navigate-shaped", **SMALL))
+    episode = read_episode(list_episodes(tmp_path)[0])
+    assert episode.seed == 7 and episode.task == "navigate-shaped" and episode.caption
+    world = VoxelWorld(task="navigate-shaped", frame_size=(32, 48), chunk=1)
+    frame = world.reset([Start(seed=7)])[0, -1]
+    assert np.abs(episode.frames[0].astype(int) - frame).mean() < 12
+    assert episode.poses is not None
+    for i in range(1, len(episode)):
+        chunk = world.step(episode.actions[i][None, None])
+        np.testing.assert_allclose(chunk.infos[0]["pose"], episode.poses[i], atol=1e-2)
+        np.testing.assert_allclose(chunk.rewards[0, 0], episode.rewards[i], atol=1e-3)
+    assert np.abs(episode.frames[-1].astype(int) - chunk.frames[0, 0]).mean() < 12
+
+
+def test_records_a_world_that_tells_no_state(tmp_path, monkeypatch):
+    """As the dream: chunks of 4 frames, no game to look into, no poses."""
+    world = FakeWorld(frame_size=(32, 48))
+    monkeypatch.setattr("latentcraft.agents.record._cached_world", lambda *arguments: world)
+    record(RecordConfig(out=tmp_path, episodes=1, world="dream", task="free", **SMALL | {"ticks": 42}))
+    episode = read_episode(tmp_path / "dream-free-0000000")
+    assert len(episode) == 43 and episode.poses is None and episode.world == "dream"
+    forward = episode.actions[:, BUTTON_INDEX["forward"]]
+    np.testing.assert_array_equal(episode.rewards, forward)
+
+
+def test_same_seed_same_episode(tmp_path):
+    for name in "ab":
+        record(RecordConfig(out=tmp_path / name, episodes=1, seed=11, task="free", **SMALL))
+    first, second = (next(iter(read_all(tmp_path / name)))[1] for name in "ab")
+    np.testing.assert_array_equal(first.frames, second.frames)
+    np.testing.assert_array_equal(first.actions, second.actions)
+
+
+def test_an_ended_task_ends_the_episode_soon(tmp_path):
+    stats = record(RecordConfig(out=tmp_path, episodes=3, seed=0, task="navigate", **SMALL | {"ticks": 400}))
+    assert stats.ends["navigate"] >= 1
+    for _, episode in read_all(tmp_path):
+        assert 41 <= len(episode) <= 401
+        if len(episode) < 401:
+            assert episode.terminated[-1] and episode.terminated.sum() >= 9 and episode.rewards.sum() == 1
+
+
+def test_task_mix_has_every_task():
+    config = RecordConfig(out=Path("x"))
+    tasks = [episode_task(config, seed) for seed in range(400)]
+    assert 120 < tasks.count("free") < 200
+    assert all(tasks.count(task) > 20 for task in ("chop", "navigate", "navigate-shaped", "build", "explore"))
+    assert episode_task(replace(config, task="chop"), 5) == "chop"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seed": 899_999, "episodes": 2}, "held out"),
+        ({"seed": -1}, "seed"),
+        ({"episodes": 0}, "episodes"),
+        ({"ticks": 10}, "ticks"),
+        ({"frame_size": (90, 160)}, "multiple of 16"),
+        ({"task": "fish"}, "unknown task"),
+        ({"world": "moon"}, "unknown world"),
+        ({"env": "CartPole-v1", "frame_size": None}, "frame_size"),
+    ],
+)
+def test_bad_keys_are_named_before_anything_is_written(tmp_path, changes, reason):
+    with pytest.raises(UserError, match=reason):
+        record(RecordConfig(**{"out": tmp_path / "new", "episodes": 1} | changes))
+    assert not (tmp_path / "new").exists()
+    check_config(RecordConfig(out=tmp_path, seed=899_999, episodes=1))
+
+
+def test_unwritable_directory_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file"):
+        record(RecordConfig(out=tmp_path / "file" / "x", episodes=1, **SMALL))
+
+
+def test_processes_record_the_same_as_one(tmp_path):
+    config = RecordConfig(out=tmp_path / "one", episodes=3, seed=20, **SMALL)
+    record(config)
+    record(replace(config, out=tmp_path / "two", workers=2))
+    one, two = list_episodes(tmp_path / "one"), list_episodes(tmp_path / "two")
+    assert [path.name for path in one] == [path.name for path in two]
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
+def test_interrupt_leaves_only_whole_episodes(tmp_path):
+    program = (
+        "from latentcraft.agents.record import *\n"
+        "if __name__ == '__main__':\n"
+        f"    record(RecordConfig(out=Path({str(tmp_path)!r}), episodes=500, frame_size=(32, 48), ticks=200))\n"
+    )
+    (tmp_path / "run.py").write_text(program)
+    process = subprocess.Popen([sys.executable, tmp_path / "run.py"], start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list_episodes(tmp_path)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    (tmp_path / "run.py").unlink()
+    episodes = list_episodes(tmp_path)
+    assert len(episodes) >= 3
+    assert len(list(tmp_path.iterdir())) == 2 * len(episodes)
+    assert len(list(read_all(episodes))) == len(episodes)

@@ -1,0 +1,58 @@
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before anything imports pygame: windows of tests are drawn where nobody sees them.
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+TESTS = Path(__file__).parent
+
+
+def _load_fake_world() -> None:
+    """Make ``import fake_world`` work although tests are no package and ``tests/`` is not on the path.
+
+    Putting ``tests/`` on the path instead would make its folders importable as ``envs``, ``model``, ...
+    """
+    spec = importlib.util.spec_from_file_location("fake_world", TESTS / "fake_world.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fake_world"] = module
+    spec.loader.exec_module(module)
+
+
+_load_fake_world()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return TESTS.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of two very small random networks: real file, real shapes, dreams of nothing."""
+    import torch
+
+    from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+    from latentcraft.model.checkpoint import WorldModel, save_checkpoint
+    from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+
+    torch.manual_seed(0)
+    widths, depths = (8, 16, 16), (1, 1, 1)
+    autoencoder = Autoencoder(
+        AutoencoderConfig(
+            encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths
+        )
+    )
+    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6))
+    for parameter in dit.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, WorldModel(autoencoder, dit, (32, 48), {"made": "for tests"}))
+    return path

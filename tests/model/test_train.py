@@ -1,0 +1,167 @@
+"""Training: resuming repeats an unbroken run, a torn state is named, and a tiny net learns what can be learned."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from latentcraft.errors import UserError
+from latentcraft.model.autoencoder import AutoencoderConfig
+from latentcraft.model.checkpoint import load_checkpoint
+from latentcraft.model.dit import DiTConfig
+from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.latents import LatentDataset
+from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.train import loop
+from latentcraft.model.train.autoencoder import AutoencoderStageConfig
+from latentcraft.model.train.dynamics import DynamicsStageConfig
+from latentcraft.model.train.run import TrainConfig, main
+
+WIDTHS, DEPTHS = (16, 16, 16), (1, 1, 1)
+QUICK = OptimizerConfig(warmup=5)
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four episodes of a bright square that moves right while ``right`` is held."""
+    directory = tmp_path_factory.mktemp("episodes")
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        with EpisodeWriter(directory / f"square-{number}", world="toy", seed=number, task="chop") as writer:
+            x, frame = 0, np.full((32, 48, 3), 30, np.uint8)
+            writer.first(frame)
+            for tick in range(50):
+                action = np.zeros(20, np.float32)
+                action[3] = rng.random() < 0.5
+                x = (x + 4 * int(action[3])) % 40
+                shown = frame.copy()
+                shown[12:20, x : x + 8] = 220
+                writer.add(action, shown, reward=float(tick % 10 == 0), terminated=tick == 49)
+    return directory
+
+
+@pytest.fixture
+def config(episodes: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        data=episodes, out=tmp_path / "run", frame_size=(32, 48), precision="fp32", accelerator="cpu", threads=1,
+        save_seconds=1e9, sample_every=1000, held_out=0.3,
+        autoencoder=AutoencoderStageConfig(
+            steps=12, batch=4, optimizer=QUICK,
+            model=AutoencoderConfig(
+                encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS
+            ),
+        ),
+        dynamics=DynamicsStageConfig(
+            steps=14, batch=2, compile=False, optimizer=QUICK, bootstrap_share=0.5,
+            model=DiTConfig(width=32, depth=3, head_size=16, context=5),
+        ),
+    )  # fmt: skip
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "latentcraft.safetensors")
+
+
+def test_an_interrupted_run_ends_with_the_same_weights_as_an_unbroken_one(config: TrainConfig, tmp_path: Path, monkeypatch):
+    main(config)
+    unbroken = weights(config.out)
+
+    broken = replace(config, out=tmp_path / "broken", max_seconds=0.0)  # every run of a stage stops after one step
+    for _ in range(100):
+        try:
+            main(broken)
+            break
+        except loop.Interrupted as stop:
+            assert "the same command goes on" in str(stop)
+    again = weights(broken.out)
+    assert unbroken.keys() == again.keys()
+    assert all(torch.equal(unbroken[key], again[key]) for key in unbroken)
+
+    world = load_checkpoint(config.out / "latentcraft.safetensors")
+    assert world.frame_size == (32, 48)
+    assert world.provenance["dynamics_steps"] == 14
+    assert (config.out / "samples" / "dynamics-000014.png").exists()
+    logged = [json.loads(line) for line in (config.out / "dynamics.log.jsonl").read_text().splitlines()]
+    assert {"from_noise", "shuffled_ratio"} <= set(logged[-1])
+
+
+def test_a_save_that_fails_keeps_the_last_state(config: TrainConfig, monkeypatch):
+    with pytest.raises(loop.Interrupted):
+        main(replace(config, max_seconds=0.0))
+    state = config.out / "autoencoder.state.pt"
+    before = state.read_bytes()
+
+    def full_disk(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop.torch, "save", full_disk)
+    with pytest.raises(UserError, match="No space left on device"):
+        main(config)
+    assert state.read_bytes() == before
+    assert not list(config.out.glob(".*tmp*"))
+
+
+def test_a_torn_state_and_another_shape_are_named(config: TrainConfig):
+    with pytest.raises(loop.Interrupted):
+        main(replace(config, max_seconds=0.0))
+    other = replace(config.autoencoder, model=replace(config.autoencoder.model, channels=8))
+    with pytest.raises(UserError, match=r"another autoencoder\.model"):
+        main(replace(config, autoencoder=other))
+    state = config.out / "autoencoder.state.pt"
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"cannot resume from .*autoencoder\.state\.pt"):
+        main(config)
+
+
+def test_no_episodes_and_bad_values_are_named(config: TrainConfig, tmp_path: Path):
+    with pytest.raises(UserError, match="record"):
+        main(replace(config, data=tmp_path / "nothing"))
+    with pytest.raises(UserError, match="multiples of 16"):
+        replace(config, frame_size=(30, 48))
+    with pytest.raises(UserError, match="precision"):
+        replace(config, precision="int8")
+
+
+def test_a_bad_episode_is_skipped_with_its_name(config: TrainConfig, episodes: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in episodes.iterdir():
+        (data / file.name).write_bytes(file.read_bytes())
+    torn = data / "square-1.mp4"
+    torn.write_bytes(torn.read_bytes()[:300])
+    with pytest.warns(UserWarning, match="skipped: .*square-1"), pytest.raises(loop.Interrupted):
+        main(replace(config, data=data, max_seconds=0.0))
+
+
+def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episode(tmp_path: Path):
+    paths = []
+    for number, frames in enumerate((30, 12, 25)):
+        stamp = (100 * number + torch.arange(frames)).float()
+        path = tmp_path / f"{number}.safetensors"
+        save_file(
+            {
+                "latents": stamp[:, None, None, None].expand(-1, 1, 1, 2).half().contiguous(),
+                "actions": stamp[:, None].expand(-1, 20).contiguous(),
+                "rewards": (torch.arange(frames) == 20).float(),
+                "terminated": torch.zeros(frames, dtype=torch.bool),
+                "task": torch.tensor([number]),
+            },
+            path,
+        )
+        paths.append(path)
+    data = LatentDataset.load(paths, clip_frames=20)
+    assert len(data.latents) == 55  # the episode of 12 frames is shorter than a clip
+    clips = data.sample(200, 5, 4, torch.Generator().manual_seed(0))
+    stamps = clips.latents[..., 0, 0, 0]
+    assert torch.equal(stamps, clips.actions[..., 0])
+    assert (stamps.flatten(1).diff() == 1).all()
+    assert torch.equal(clips.task, (stamps[:, 0, 0] // 100).long())
+    assert set(clips.task.tolist()) == {0, 2}
+    again = data.sample(200, 5, 4, torch.Generator().manual_seed(0))
+    assert torch.equal(again.latents, clips.latents)
+    with pytest.raises(UserError, match="record longer"):
+        LatentDataset.load(paths, clip_frames=64)

@@ -1,0 +1,169 @@
+"""The learned world's promises, on a tiny random checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentcraft.errors import UserError
+from latentcraft.model.actions import noop
+from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.simulator.dream.world import DreamWorld
+from latentcraft.simulator.protocol import Start
+from latentcraft.simulator.voxel.world import VoxelWorld
+from latentcraft.simulator.worlds import make_world
+
+
+def actions(chunks: int, seed: int = 0, worlds: int = 1) -> np.ndarray:
+    """Random actions ``(chunks, worlds, 4, 20)``."""
+    rng = np.random.default_rng(seed)
+    made = (rng.random((chunks, worlds, 4, 20)) < 0.3).astype(np.float32)
+    made[..., 18:] = rng.uniform(-10, 10, (chunks, worlds, 4, 2))
+    return made
+
+
+def play(world: DreamWorld, script: np.ndarray) -> np.ndarray:
+    return np.stack([world.step(chunk).frames for chunk in script])
+
+
+@pytest.fixture
+def world(tiny_checkpoint: Path) -> DreamWorld:
+    return DreamWorld(checkpoint=tiny_checkpoint, steps=2, task="chop")
+
+
+def test_same_seed_and_actions_give_the_same_frames_to_the_bit(world: DreamWorld, tiny_checkpoint: Path):
+    script = actions(9)
+    world.reset([Start(seed=900001)])
+    first = play(world, script)
+    world.reset([Start(seed=900001)])
+    assert np.array_equal(play(world, script), first)
+    other = DreamWorld(checkpoint=tiny_checkpoint, steps=2, task="chop")
+    other.reset([Start(seed=900001)])
+    assert np.array_equal(play(other, script), first)
+    other.reset([Start(seed=900002)])
+    assert not np.array_equal(play(other, script), first)
+
+
+def test_a_restored_game_goes_on_to_the_bit_also_in_another_world_object(world: DreamWorld, tiny_checkpoint: Path):
+    script = actions(14)
+    world.reset([Start(seed=3)])
+    play(world, script[:8])  # past the ring's capacity, so that slots have been overwritten
+    state = world.save()
+    after = [world.step(chunk) for chunk in script[8:]]
+    shown = world.restore(state)
+    again = [world.step(chunk) for chunk in script[8:]]
+    for one, two in zip(after, again, strict=True):
+        assert np.array_equal(one.frames, two.frames)
+        assert np.array_equal(one.rewards, two.rewards)
+        assert np.array_equal(one.terminated, two.terminated)
+    other = DreamWorld(checkpoint=tiny_checkpoint, steps=2, task="chop")
+    assert np.array_equal(other.restore(state), shown)
+    assert np.array_equal(other.step(script[8]).frames, after[0].frames)
+
+
+def test_saving_is_a_copy(world: DreamWorld):
+    world.reset([Start(seed=3)])
+    state = world.save()
+    before = {name: array.copy() for name, array in state.arrays.items()}
+    play(world, actions(3))
+    assert all(np.array_equal(before[name], array) for name, array in state.arrays.items())
+
+
+def test_a_later_action_changes_no_earlier_frame_and_this_one_changes_this_chunk(world: DreamWorld):
+    script = actions(5)
+    changed = script.copy()
+    changed[3, ..., 0] = 1 - changed[3, ..., 0]
+    world.reset([Start(seed=3)])
+    first = play(world, script)
+    world.reset([Start(seed=3)])
+    second = play(world, changed)
+    assert np.array_equal(first[:3], second[:3])
+    assert not np.array_equal(first[3], second[3])
+
+
+def test_reset_of_one_game_leaves_the_others_alone(tiny_checkpoint: Path):
+    world = DreamWorld(num_worlds=2, checkpoint=tiny_checkpoint, steps=1)
+    script = actions(4, worlds=2)
+    world.reset([Start(seed=1), Start(seed=2)])
+    play(world, script[:2])
+    kept = world.save(1)
+    shown = world.reset([Start(seed=5), None])
+    for name, array in world.save(1).arrays.items():
+        assert np.array_equal(array, kept.arrays[name]), name
+    assert np.array_equal(shown[1], world.restore(kept, 1))
+
+
+def test_a_seed_starts_from_the_reference_worlds_warm_up(world: DreamWorld):
+    reference = VoxelWorld(frame_size=world.spec.frame_size, task="chop")
+    reference.reset([Start(seed=900003)])
+    frames, _ = reference.history(0)
+    shown = world.reset([Start(seed=900003)])
+    import torch
+
+    rebuilt = world.model.autoencoder.decode(world.model.autoencoder.encode(torch.from_numpy(frames[-4:])))
+    assert np.abs(shown[0].astype(int) - rebuilt.numpy().astype(int)).max() <= 2
+
+
+def test_starts_from_image_video_episode_and_nothing(world: DreamWorld, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    picture = tmp_path / "start.png"
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(picture)
+    with EpisodeWriter(tmp_path / "some", seed=1, world="voxel", task="free") as episode:
+        episode.first(rng.integers(0, 255, (32, 48, 3), np.uint8))
+        for _ in range(30):
+            episode.add(noop(), rng.integers(0, 255, (32, 48, 3), np.uint8), reward=0.0, terminated=False)
+    shown = []
+    for start in (
+        Start(media=picture), Start(media=tmp_path / "some.mp4"), Start(episode=tmp_path / "some.jsonl"),
+        Start(episode=tmp_path / "some.mp4", frame=9), Start(), Start(seed=4),
+    ):  # fmt: skip
+        assert world.reset([start]).shape == (1, 4, 32, 48, 3)
+        shown.append(world.step(actions(1)[0]).frames)
+    assert len({frames.tobytes() for frames in shown}) == len(shown)
+
+
+def test_number_of_steps_may_change_in_play(world: DreamWorld):
+    script = actions(1)[0]
+    seen = set()
+    for steps in (1, 2, 4, 8):
+        world.reset([Start(seed=1)])
+        world.steps = steps
+        seen.add(world.step(script).frames.tobytes())
+    assert len(seen) == 4
+    with pytest.raises(UserError, match="1, 2, 4, 8"):
+        world.steps = 3
+
+
+def test_another_frame_size_runs(tiny_checkpoint: Path):
+    world = make_world("dream", checkpoint=tiny_checkpoint, frame_size=(48, 32), steps=1)
+    world.reset([Start(seed=1)])
+    assert world.step(actions(1)[0]).frames.shape == (1, 4, 48, 32, 3)
+
+
+def test_bad_input_is_named(world: DreamWorld, tiny_checkpoint: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="call reset"):
+        world.step(actions(1)[0])
+    world.reset([Start(seed=1)])
+    state = world.save()
+    with pytest.raises(UserError, match="NaN"):
+        world.step(actions(1)[0] * np.nan)
+    with pytest.raises(UserError, match="shape"):
+        world.step(actions(1)[0][:, :2])
+    with pytest.raises(UserError, match=r"no\.png"):
+        world.reset([Start(media=tmp_path / "no.png")])
+    with pytest.raises(UserError, match="voxel"):
+        world.restore(replace(state, world="voxel"))
+    with pytest.raises(UserError, match="chunks of 4"):
+        make_world("dream", checkpoint=tiny_checkpoint, chunk=3)
+    with pytest.raises(UserError, match="multiples of 16"):
+        make_world("dream", checkpoint=tiny_checkpoint, frame_size=(100, 160))
+    with pytest.raises(UserError, match="task"):
+        make_world("dream", checkpoint=tiny_checkpoint, task="fly")
+    torn = tmp_path / "torn.txt"
+    torn.write_text("not a video")
+    with pytest.raises(UserError, match=r"torn\.txt"):
+        world.reset([Start(media=torn)])
+    # None of this moved the game.
+    assert np.array_equal(world.save().arrays["keys"], state.arrays["keys"])
