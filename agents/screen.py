@@ -45,13 +45,25 @@ class Screen:
             if scale is None:
                 room_x, room_y = (DESKTOP_SHARE * size for size in pygame.display.get_desktop_sizes()[0])
                 scale = max(1, min(int(room_x // width), int(room_y // height)))
-            flags = pygame.RESIZABLE | (pygame.FULLSCREEN if fullscreen else 0)
-            pygame.display.set_mode((0, 0) if fullscreen else (width * scale, height * scale), flags)
+            self._window_size = (width * scale, height * scale)
+            self._fullscreen = not fullscreen
+            self.toggle_fullscreen()
         except pygame.error as error:
             pygame.quit()
             raise NoDisplayError(f"SDL cannot open a window: {error}") from error
         pygame.display.set_caption(title)
         self._font = pygame.font.Font(None, FONT_HEIGHT)
+
+    def toggle_fullscreen(self) -> None:
+        """Take the whole screen, or go back to a window of the size it had."""
+        # Not pygame.display.toggle_fullscreen, which loses the window's size and whether it can be resized.
+        self._fullscreen = not self._fullscreen
+        if self._fullscreen:
+            if pygame.display.get_surface() is not None:
+                self._window_size = pygame.display.get_window_size()
+            pygame.display.set_mode((0, 0), pygame.FULLSCREEN)
+        else:
+            pygame.display.set_mode(self._window_size, pygame.RESIZABLE)
 
     def draw(
         self, frame: np.ndarray | None, figures: Sequence[str], help_page: Sequence[tuple[str, str]], note: str

@@ -177,7 +177,7 @@ class Window:
             self._say(str(error))
 
     def _on_fullscreen(self) -> None:
-        pygame.display.toggle_fullscreen()
+        self._screen.toggle_fullscreen()
 
     def _on_release_or_quit(self) -> None:
         if self._captured:

@@ -21,7 +21,7 @@ from latentcraft.simulator.voxel.terrain import MAP_HEIGHT, MAP_SIZE
 assert MAP_HEIGHT == 64, "a column must fit one 64-bit word"
 assert MAP_SIZE & (MAP_SIZE - 1) == 0, "wrapping is a bit mask"
 WRAP = MAP_SIZE - 1
-COARSE = 4
+COARSE = 8
 """Columns per side of a coarse cell, whose word is the OR of its columns' (the renderer skips empty ones whole)."""
 
 WIDTH, HEIGHT = 0.6, 1.8

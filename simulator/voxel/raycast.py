@@ -5,7 +5,7 @@ What makes it fast (the figures are in ``latentcraft bench``):
 - a ray walks columns, not blocks: the part of a column it passes is one mask against the column's 64-bit word;
 - 8 x 8 columns whose OR the ray misses are crossed in one stride, and rays that leave above the highest block stop;
 - only pixels whose neighbours disagree are traced: between neighbours that see one and the same face or plane, it is
-  intersected directly (:func:`_find` looks at every fourth pixel of every fourth row first, then fills in).
+  intersected directly (:func:`_find` looks at every eighth pixel of every eighth row first, then fills in).
 
 :func:`cast` first finds what every pixel sees, then paints it. All of it lives in one file, since numba's cache does not notice a change in another file's function. Inside, x and z
 are raised by the map's size, so that they stay positive and truncation is floor.
@@ -48,18 +48,19 @@ _CLOUD_HEIGHT, CLOUD_CELL = 84.0, 8
 """Blocks above the map's floor, blocks a cell."""
 _LAYERS = 5
 """Translucent faces (glass, markers) one ray may pass."""
-_SHIFT = COARSE.bit_length() - 1
+_SHIFT, _CLOUD_BITS = COARSE.bit_length() - 1, CLOUD_CELL.bit_length() - 1
 _COARSE_WRAP, _CLOUD_WRAP = WRAP // COARSE, WRAP // CLOUD_CELL
 _ONE, _TWO, _NONE = np.uint64(1), np.uint64(2), np.uint64(0)
 _SKY, _NOTHING = -1, -2
 _FAR = 1e9
+_TINY, _F1 = np.float32(1e-9), np.float32(1)
 _PLANE = np.array([(1023 << 18) | 3, (1023 << 8) | 3, (63 << 2) | 3, (63 << 2) | 3]) | (1 << 31)
 """Bits of a packed cell that say which plane its face lies in, and the sign."""
 _SHEER = np.isin(np.arange(len(NAMES)), (WATER, GLASS, MARKER))
 RIM = 4
 """Pixels round the scratch arrays, so that every pixel has neighbours."""
-_PHASES = np.array([(4, 0, 0), (2, 0, 2), (2, 2, 0), (2, 2, 2), (1, 0, 1), (1, 1, 0), (1, 1, 1)])
-"""Order of drawing: distance to the neighbours drawn before, first row and column. Every fourth pixel of every fourth
+_PHASES = np.array([(8, 0, 0)] + [(gap, row * gap, column * gap) for gap in (4, 2, 1) for row, column in ((0, 1), (1, 0), (1, 1))])
+"""Order of drawing: distance to the neighbours drawn before, first row and column. Every eighth pixel of every eighth
 row comes first, then the middles between, then the middles between those."""
 _jit = njit(_nrt=False, cache=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})
 _inline = njit(_nrt=False, forceinline=True, cache=True, error_model="numpy", fastmath={"contract", "arcp", "nsz"})
@@ -163,7 +164,7 @@ def _add(a, b, share):
 
 
 @_inline
-def _sky(table, clouds, ox, oy, oz, dx, dy, dz):
+def _sky(table, clouds, ox, oy, oz, dx, dy, dz, iy):
     """Colour of the sky along a unit direction, with sun or moon and clouds."""
     colour = _haze(table, dy)
     towards = dx * table[SUN_DIRECTION] + dy * table[SUN_DIRECTION + 1] + dz * table[SUN_DIRECTION + 2]
@@ -172,9 +173,9 @@ def _sky(table, clouds, ox, oy, oz, dx, dy, dz):
         glow = (1.0 if towards > 0.9975 else 0.35 * glow * glow * glow) * table[SUN_STRENGTH]
         colour = _mix(colour, (table[SUN_COLOUR], table[SUN_COLOUR + 1], table[SUN_COLOUR + 2]), glow)
     if dy > 0.09:
-        away = (_CLOUD_HEIGHT - oy) / dy
-        cell_x = int(ox + dx * away + table[CLOUD_SHIFT] + 16 * MAP_SIZE) // CLOUD_CELL
-        cell_z = int(oz + dz * away + 16 * MAP_SIZE) // CLOUD_CELL
+        away = (_CLOUD_HEIGHT - oy) * iy
+        cell_x = int(ox + dx * away + table[CLOUD_SHIFT] + 16 * MAP_SIZE) >> _CLOUD_BITS
+        cell_z = int(oz + dz * away + 16 * MAP_SIZE) >> _CLOUD_BITS
         if clouds[cell_x & _CLOUD_WRAP, cell_z & _CLOUD_WRAP]:
             thick = 0.55 * min(1.0, (dy - 0.09) * 5.0)
             colour = _mix(colour, (table[CLOUD_COLOUR], table[CLOUD_COLOUR + 1], table[CLOUD_COLOUR + 2]), thick)
@@ -188,16 +189,18 @@ def _bit(columns, x, z, y):
 
 
 @_inline
-def _neighbours(solid, cx, cy, cz, face, px, pz):
-    """What shades a face: bit 9 if the open cell before it is roofed, bits 0 to 8 for the solid cells round that one.
+def _face_light(solid, table, glows, cx, cy, cz, face, px, pz):
+    """What lights a face: a bit for each solid cell round the open cell before it, and the colour of its light.
 
-    Bit ``3 * (right + 1) + up + 1``; right and up are those of the texture.
+    The bit is ``3 * (right + 1) + up + 1`` (0 to 8); right and up are those of the texture. A glowing face has none.
     """
+    if glows:
+        return 0, (1.0, 1.0, 1.0)
     ax = cx + (1 - 2 * px if face == _FACE_X else 0)
     az = cz + (1 - 2 * pz if face == _FACE_Z else 0)
     ay = cy + int(face == _FACE_TOP) - int(face == _FACE_BOTTOM)
     ay = min(max(ay, 1), MAP_HEIGHT - 2)
-    bits = 512 if solid[ax & WRAP, az & WRAP] >> np.uint64(ay + 1) else 0
+    bits = 0
     for right in range(-1, 2):
         if face >= _FACE_TOP:
             for up in range(-1, 2):
@@ -205,12 +208,22 @@ def _neighbours(solid, cx, cy, cz, face, px, pz):
         else:
             word = solid[ax & WRAP, (az + right) & WRAP] if face == _FACE_X else solid[(ax + right) & WRAP, az & WRAP]
             bits |= int((word >> np.uint64(ay - 1)) & np.uint64(7)) << (3 * right + 3)
-    return bits
+    light = _SHADES[face] * (_ROOFED if solid[ax & WRAP, az & WRAP] >> np.uint64(ay + 1) else 1.0)
+    return bits, (light * table[LIGHT], light * table[LIGHT + 1], light * table[LIGHT + 2])
 
 
 @_inline
-def _surface(mips, glowing, table, target, block, around, hx, hy, hz, cx, cy, cz, face, t, facing):
-    """Lit colour of the face of ``block`` hit at (hx, hy, hz), and how near (blocks) the point is to the face's rim."""
+def _is_target(target, cx, cy, cz):
+    """Whether a cell is the one under the crosshair."""
+    return target[1] == cy and target[0] == cx & WRAP and target[2] == cz & WRAP
+
+
+@_inline
+def _surface(mips, table, block, around, light, aimed, hx, hy, hz, cx, cy, cz, face, t, facing):
+    """Lit colour of the face of ``block`` hit at (hx, hy, hz), and how near (blocks) the point is to the face's rim.
+
+    ``around`` and ``light`` are :func:`_face_light`'s; ``aimed`` says whether the block is under the crosshair.
+    """
     u = hz - cz if face == _FACE_X else hx - cx
     v = hz - cz if face >= _FACE_TOP else cy + 1 - hy
     u, v = min(max(u, 0.0), 0.9999), min(max(v, 0.0), 0.9999)
@@ -223,18 +236,14 @@ def _surface(mips, glowing, table, target, block, around, hx, hy, hz, cx, cy, cz
     rim_u, rim_v = 0.5 - abs(u - 0.5), 0.5 - abs(v - 0.5)
     rim = min(rim_u, rim_v)
 
-    light = _SHADES[face] * (_ROOFED if around & 512 else 1.0)
     # Corners: the neighbours beside the two nearer edges, and the one between them.
     near_u, near_v = max(1.0 - 4.0 * rim_u, 0.0), max(1.0 - 4.0 * rim_v, 0.0)
     right, up = 6 * int(u > 0.5), 2 * int(v <= 0.5)
     dark = max(((around >> (right + 1)) & 1) * near_u, ((around >> (3 + up)) & 1) * near_v)
     dark = max(dark, ((around >> (right + up)) & 1) * near_u * near_v)
-    light *= 1.0 - (_OCCLUSION * dark if t < _NEAR else 0.0)
-    red, green, blue = light * table[LIGHT], light * table[LIGHT + 1], light * table[LIGHT + 2]
-    if glowing[block]:
-        red = green = blue = 1.0
-
-    if target[1] == cy and target[0] == cx & WRAP and target[2] == cz & WRAP:
+    dark = 1.0 - (_OCCLUSION * dark if t < _NEAR else 0.0)
+    red, green, blue = light[0] * dark, light[1] * dark, light[2] * dark
+    if aimed:
         dim = 1.0
         if rim < 0.02 + 0.006 * t:
             dim = 0.35
@@ -253,8 +262,17 @@ def _surface(mips, glowing, table, target, block, around, hx, hy, hz, cx, cy, cz
 
 @_inline
 def _not_zero(component):
-    """A direction's component as float64, moved away from zero so that it can be divided by."""
-    return 1e-9 if abs(component) < 1e-9 else float(component)
+    """A direction's component (float32), moved away from zero so that it can be divided by."""
+    return _TINY if abs(component) < _TINY else component
+
+
+@_inline
+def _ray(directions, row, column):
+    """A pixel's direction and one over it, as float64."""
+    return (
+        float(directions[0, row, column]), float(directions[1, row, column]), float(directions[2, row, column]),
+        float(directions[3, row, column]), float(directions[4, row, column]), float(directions[5, row, column]),
+    )  # fmt: skip
 
 
 @_inline
@@ -264,9 +282,9 @@ def _facing(face, dx, dy, dz):
 
 
 @_inline
-def _fogged(table, seen, t, dy, fog_start, fog_end, deep, under_water, glows):
+def _fogged(table, seen, t, dy, fog_start, fog_scale, deep, under_water, glows):
     """What is left of a colour at distance ``t``."""
-    fog = min((t - fog_start) / (fog_end - fog_start), 1.0)
+    fog = min((t - fog_start) * fog_scale, 1.0)
     if fog <= 0.0:
         return seen
     if under_water:
@@ -275,9 +293,9 @@ def _fogged(table, seen, t, dy, fog_start, fog_end, deep, under_water, glows):
 
 
 @_inline
-def _behind(table, clouds, ox, oy, oz, dx, dy, dz, deep, under_water):
+def _behind(table, clouds, ox, oy, oz, dx, dy, dz, iy, deep, under_water):
     """Colour of a ray that meets nothing."""
-    seen = _sky(table, clouds, ox, oy, oz, dx, dy, dz)
+    seen = _sky(table, clouds, ox, oy, oz, dx, dy, dz, iy)
     return _mix(deep, seen, max(0.0, dy) * 0.5) if under_water else seen
 
 
@@ -294,19 +312,19 @@ def _unpack(cell):
 
 
 @_inline
-def _meet(cell, ox, oy, oz, dx, dy, dz, px, pz):
+def _meet(cell, ox, oy, oz, ix, iy, iz, px, pz):
     """Distance to the plane of a face."""
     cx, cy, cz, face = _unpack(cell)
     if face == _FACE_X:
-        return (cx + 1 - px - ox) / dx
+        return (cx + 1 - px - ox) * ix
     if face == _FACE_Z:
-        return (cz + 1 - pz - oz) / dz
-    return (cy + int(face == _FACE_TOP) - oy) / dy
+        return (cz + 1 - pz - oz) * iz
+    return (cy + int(face == _FACE_TOP) - oy) * iy
 
 
 @_inline
 def _open_face(columns, cell, x, y, z, px, pz):
-    """The face in the plane of ``cell``'s at point (x, y, z), or -1 if no face with an open cell before it is there."""
+    """The face in the plane of ``cell``'s at point (x, y, z), or nothing if no open face is there."""
     cx, cy, cz, face = _unpack(cell)
     ax = bx = int(x)
     ay = by = int(y)
@@ -318,54 +336,52 @@ def _open_face(columns, cell, x, y, z, px, pz):
     else:
         ay, by = cy, cy + int(face == _FACE_TOP) - int(face == _FACE_BOTTOM)
     if min(ay, by) < 0 or max(ay, by) >= MAP_HEIGHT or _bit(columns, ax, az, ay) <= _bit(columns, bx, bz, by):
-        return -1
+        return _NOTHING
     return _pack(ax, ay, az, face)
 
 
 @_jit
 def _find(columns, coarse, directions, table, ox, oy, oz, fog_end, cells, depths):
-    """Fill ``cells`` and ``depths`` (flat, with a rim) with the first face every pixel sees and its distance."""
+    """Fill ``cells`` and ``depths`` (flat, with a rim) with the first face every pixel sees and about how far it is."""
     height, width = directions.shape[1], directions.shape[2]
     line = width + 2 * RIM
     eye_x, eye_y, eye_z = int(ox), math.floor(oy), int(oz)
-    for phase in range(7):
+    for phase in range(len(_PHASES)):
         gap, first_row, first_column = _PHASES[phase, 0], _PHASES[phase, 1], _PHASES[phase, 2]
         # So far a block is wider than the gap between the neighbours, and none hides there.
         fill = table[FILL] / gap
-        stride = 4 if phase == 0 else 2 * gap
+        stride = gap if phase == 0 else 2 * gap
         side = gap if first_column else gap * line
         other = gap * line if first_row else gap
         for row in range(first_row, height, stride):
             for column in range(first_column, width, stride):
-                dx, dy = _not_zero(directions[0, row, column]), _not_zero(directions[1, row, column])
-                dz = _not_zero(directions[2, row, column])
-                px, pz = int(dx > 0), int(dz > 0)
                 place = (row + RIM) * line + column + RIM
-
-                # What the neighbours seen before agree on, if they do.
-                cell, t = _NOTHING, 0.0
+                # What the neighbours seen before agree on, if they do: one face, the sky, or at least one plane.
+                cell, near = _NOTHING, 0.0
+                differ = _PLANE[0]
                 if phase:
-                    first = int(cells[place - side])
-                    differ = (first ^ cells[place + side]) | (first ^ cells[place - other]) | (first ^ cells[place + other])
-                    if first >= 0 and differ & _PLANE[first & 3] == 0:
-                        t = _meet(first, ox, oy, oz, dx, dy, dz, px, pz)
-                        if 0.0 < t < fill:
-                            cell = first
-                            if differ:
-                                cell = _open_face(columns, first, ox + dx * t, oy + dy * t, oz + dz * t, px, pz)
-                    elif first == _SKY and differ == 0:
-                        cell = _SKY
+                    cell = int(cells[place - side])
+                    differ = cell ^ cells[place + side]
+                    differ |= (cell ^ cells[place - other]) | (cell ^ cells[place + other])
+                    near = min(min(depths[place - side], depths[place + side]),
+                               min(depths[place - other], depths[place + other]))  # fmt: skip
+                    if differ == 0 and (near < fill or cell == _SKY):
+                        cells[place], depths[place] = cell, near
+                        continue
+                dx, dy, dz, ix, iy, iz = _ray(directions, row, column)
+                px, pz = int(dx > 0), int(dz > 0)
+                t = 0.0
+                if cell >= 0 and differ & _PLANE[cell & 3] == 0 and near < fill:
+                    t = _meet(cell, ox, oy, oz, ix, iy, iz, px, pz)
+                    cell = _open_face(columns, cell, ox + dx * t, oy + dy * t, oz + dz * t, px, pz)
+                else:
+                    cell = _NOTHING
                 if cell == _NOTHING:
-                    ix, iy, iz = 1.0 / dx, 1.0 / dy, 1.0 / dz
                     t_end = min(fog_end, (table[CEILING] - oy) * iy) if dy > 0 else fog_end
                     # Nothing stands much nearer than what the neighbours see, as long as blocks are wider than gaps.
-                    t = 0.0
-                    if phase:
-                        t = min(min(depths[place - side], depths[place + side]),
-                                min(depths[place - other], depths[place + other]))  # fmt: skip
-                    t = min(0.9 * t - 1.0, fill)
+                    t = min(0.97 * near - 0.6, fill)
                     cx, cy, cz, face = int(ox + dx * t), int(oy + dy * t), int(oz + dz * t), _FACE_X
-                    if t < 1.0 or not 0 <= cy < MAP_HEIGHT or _bit(columns, cx, cz, cy):
+                    if t < 0.5 or not 0 <= cy < MAP_HEIGHT or _bit(columns, cx, cz, cy):
                         cx, cy, cz, face, t = _advance(ox, oy, oz, dy, ix, iy, iz, px, pz, eye_x, eye_y, eye_z)
                     hit, cx, cy, cz, face, t = _trace(
                         columns, coarse, ox, oy, oz, dx, dy, dz, ix, iy, iz, px, pz, cx, cy, cz, face, t, t_end
@@ -377,23 +393,22 @@ def _find(columns, coarse, directions, table, ox, oy, oz, fog_end, cells, depths
 
 @_jit
 def _see_through(
-    grid, mips, glowing, clouds, table, target, ox, oy, oz, dx, dy, dz, cx, cy, cz, face, t, fog_start, fog_end, deep,
+    grid, mips, glowing, clouds, table, target, ox, oy, oz, dx, dy, dz, ix, iy, iz, cx, cy, cz, face, t, fog_start, fog_end, deep,
     under_water,
 ):  # fmt: skip
     """Colour of a ray that meets water, glass or a marker first."""
     blocks, solid, coarse = grid.blocks, grid.solid, grid.coarse
     columns = solid if under_water else grid.visible
-    ix, iy, iz = 1.0 / dx, 1.0 / dy, 1.0 / dz
     px, pz = int(dx > 0), int(dz > 0)
-    colour, weight, hit = (0.0, 0.0, 0.0), 1.0, True
+    colour, weight, hit, fog_scale = (0.0, 0.0, 0.0), 1.0, True, 1.0 / (fog_end - fog_start)
     for _ in range(_LAYERS):
         if not hit:
-            return _add(colour, _behind(table, clouds, ox, oy, oz, dx, dy, dz, deep, under_water), weight)
+            return _add(colour, _behind(table, clouds, ox, oy, oz, dx, dy, dz, iy, deep, under_water), weight)
         block = blocks[cx & WRAP, cz & WRAP, cy]
         facing, opacity = _facing(face, dx, dy, dz), 1.0
-        around = _neighbours(solid, cx, cy, cz, face, px, pz)
+        around, light = _face_light(solid, table, glowing[block], cx, cy, cz, face, px, pz)
         seen, rim = _surface(
-            mips, glowing, table, target, block, around,
+            mips, table, block, around, light, _is_target(target, cx, cy, cz),
             ox + dx * t, oy + dy * t, oz + dz * t, cx, cy, cz, face, t, facing,
         )  # fmt: skip
         if block == WATER:
@@ -406,9 +421,10 @@ def _see_through(
                 cx, cy, cz, face, t, min(fog_end, t + _WATER_DEPTH),
             )  # fmt: skip
             if ground:
-                around = _neighbours(solid, bx, by, bz, bottom, px, pz)
+                block_below = blocks[bx & WRAP, bz & WRAP, by]
+                around, light = _face_light(solid, table, glowing[block_below], bx, by, bz, bottom, px, pz)
                 bed, rim = _surface(
-                    mips, glowing, table, target, blocks[bx & WRAP, bz & WRAP, by], around,
+                    mips, table, block_below, around, light, _is_target(target, bx, by, bz),
                     ox + dx * bt, oy + dy * bt, oz + dz * bt, bx, by, bz, bottom, bt, _facing(bottom, dx, dy, dz),
                 )  # fmt: skip
                 cover = 1.0 - (1.0 - mirror) * 0.75 / (1.0 + 0.45 * (bt - t))
@@ -417,7 +433,7 @@ def _see_through(
             opacity = 0.85 if rim < 0.1 else 0.35
         elif block == GLASS:
             opacity = 0.8 if rim < 0.1 else 0.25
-        seen = _fogged(table, seen, t, dy, fog_start, fog_end, deep, under_water, glowing[block])
+        seen = _fogged(table, seen, t, dy, fog_start, fog_scale, deep, under_water, glowing[block])
         colour = _add(colour, seen, weight * opacity)
         weight -= weight * opacity
         if weight < 0.02:
@@ -431,36 +447,38 @@ def _see_through(
 
 
 @_jit
-def _paint(grid, mips, glowing, clouds, directions, table, target, ox, oy, oz, under_water, fog_end, cells, depths, out):
+def _paint(grid, mips, glowing, clouds, directions, table, target, ox, oy, oz, under_water, fog_end, cells, out):
     """Turn what the pixels see into colours."""
     blocks, solid = grid.blocks, grid.solid
     deep = (26.0 * table[LIGHT], 62.0 * table[LIGHT + 1], 150.0 * table[LIGHT + 2])
     fog_start = 0.0 if under_water else 0.4 * fog_end
+    fog_scale = 1.0 / (fog_end - fog_start)
     line = out.shape[1] + 2 * RIM
     for row in range(out.shape[0]):
-        last, block, around = _NOTHING, 0, 0
+        last, block, around, light, glows, aimed = _NOTHING, 0, 0, (1.0, 1.0, 1.0), False, False
         for column in range(out.shape[1]):
-            dx, dy = _not_zero(directions[0, row, column]), _not_zero(directions[1, row, column])
-            dz = _not_zero(directions[2, row, column])
-            cell, t = int(cells[(row + RIM) * line + column + RIM]), float(depths[(row + RIM) * line + column + RIM])
+            dx, dy, dz, ix, iy, iz = _ray(directions, row, column)
+            cell = int(cells[(row + RIM) * line + column + RIM])
             if cell == _SKY:
-                colour = _behind(table, clouds, ox, oy, oz, dx, dy, dz, deep, under_water)
+                colour = _behind(table, clouds, ox, oy, oz, dx, dy, dz, iy, deep, under_water)
             else:
                 cx, cy, cz, face = _unpack(cell)
                 if cell != last:
                     last, block = cell, blocks[cx & WRAP, cz & WRAP, cy]
-                    around = _neighbours(solid, cx, cy, cz, face, int(dx > 0), int(dz > 0))
+                    glows, aimed = glowing[block], _is_target(target, cx, cy, cz)
+                    around, light = _face_light(solid, table, glows, cx, cy, cz, face, int(dx > 0), int(dz > 0))
+                t = _meet(cell, ox, oy, oz, ix, iy, iz, int(dx > 0), int(dz > 0))
                 if _SHEER[block]:
                     colour = _see_through(
-                        grid, mips, glowing, clouds, table, target, ox, oy, oz, dx, dy, dz, cx, cy, cz, face, t,
-                        fog_start, fog_end, deep, under_water,
+                        grid, mips, glowing, clouds, table, target, ox, oy, oz, dx, dy, dz, ix, iy, iz, cx, cy, cz,
+                        face, t,                        fog_start, fog_end, deep, under_water,
                     )  # fmt: skip
                 else:
                     colour, _ = _surface(
-                        mips, glowing, table, target, block, around, ox + dx * t, oy + dy * t, oz + dz * t,
+                        mips, table, block, around, light, aimed, ox + dx * t, oy + dy * t, oz + dz * t,
                         cx, cy, cz, face, t, _facing(face, dx, dy, dz),
                     )  # fmt: skip
-                    colour = _fogged(table, colour, t, dy, fog_start, fog_end, deep, under_water, glowing[block])
+                    colour = _fogged(table, colour, t, dy, fog_start, fog_scale, deep, under_water, glows)
             out[row, column, 0] = np.uint8(min(colour[0], 255.0))
             out[row, column, 1] = np.uint8(min(colour[1], 255.0))
             out[row, column, 2] = np.uint8(min(colour[2], 255.0))
@@ -487,24 +505,27 @@ def cast(
         yaw: degrees.
         pitch: degrees.
         target: block under the crosshair ``int64 (3,)``, or -1.
-        directions: scratch ``float32 (3, H, W)``.
+        directions: scratch ``float32 (6, H, W)``: unit vectors x, y, z to the pixels, and one over each.
         cells: scratch ``int32 ((H + 8) * (W + 8),)``, its rim of :data:`RIM` pixels filled with -2.
         depths: scratch ``float32 ((H + 8) * (W + 8),)``, its rim filled with 0.
         out: the frame.
     """
-    sin_yaw, cos_yaw = math.sin(math.radians(yaw)), math.cos(math.radians(yaw))
-    sin_pitch, cos_pitch = math.sin(math.radians(pitch)), math.cos(math.radians(pitch))
+    sin_yaw, cos_yaw = np.float32(math.sin(math.radians(yaw))), np.float32(math.cos(math.radians(yaw)))
+    sin_pitch, cos_pitch = np.float32(math.sin(math.radians(pitch))), np.float32(math.cos(math.radians(pitch)))
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
             side, up, ahead = rays[0, row, column], rays[1, row, column], rays[2, row, column]
             flat = ahead * cos_pitch + up * sin_pitch
-            directions[0, row, column] = -cos_yaw * side - sin_yaw * flat
-            directions[1, row, column] = up * cos_pitch - ahead * sin_pitch
-            directions[2, row, column] = -sin_yaw * side + cos_yaw * flat
+            dx = _not_zero(-cos_yaw * side - sin_yaw * flat)
+            dy = _not_zero(up * cos_pitch - ahead * sin_pitch)
+            dz = _not_zero(-sin_yaw * side + cos_yaw * flat)
+            directions[0, row, column], directions[1, row, column], directions[2, row, column] = dx, dy, dz
+            directions[3, row, column], directions[4, row, column] = _F1 / dx, _F1 / dy
+            directions[5, row, column] = _F1 / dz
     ox, oz = ox + MAP_SIZE, oz + MAP_SIZE
     level = math.floor(oy)
     under_water = 0 <= level < MAP_HEIGHT and grid.blocks[int(ox) & WRAP, int(oz) & WRAP, level] == WATER
     fog_end = _WATER_FOG if under_water else table[FOG]
     columns = grid.solid if under_water else grid.visible
     _find(columns, grid.coarse, directions, table, ox, oy, oz, fog_end, cells, depths)
-    _paint(grid, mips, glowing, clouds, directions, table, target, ox, oy, oz, under_water, fog_end, cells, depths, out)
+    _paint(grid, mips, glowing, clouds, directions, table, target, ox, oy, oz, under_water, fog_end, cells, out)

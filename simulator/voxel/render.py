@@ -144,10 +144,10 @@ class Renderer:
         rays[1] = -(np.arange(height) + 0.5 - height / 2)[:, None]
         rays[2] = focal
         self._rays = (rays / np.linalg.norm(rays, axis=0)).astype(np.float32)
-        self._directions = np.empty_like(self._rays)
+        self._directions = np.empty((6, height, width), np.float32)
         padded = (height + 2 * raycast.RIM) * (width + 2 * raycast.RIM)
         self._cells, self._depths = np.full(padded, -2, np.int32), np.zeros(padded, np.float32)
-        self._fill = focal / 2.85
+        self._fill = focal / 1.9
         # A pixel covers t^2 / focal^2 square blocks at distance t; it should cover about one texel (1/256).
         self._lod = 256.0 / (1.6 * focal * focal)
         self._sprite_size = max(12, height // 5)

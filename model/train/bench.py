@@ -1,0 +1,56 @@
+"""How fast this machine trains the shipped transformer: a few real optimiser steps on random latents."""
+
+import time
+
+import torch
+
+from latentcraft.model.actions import ACTION_SIZE
+from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.latents import LatentDataset
+from latentcraft.model.precision import fast_dtype
+from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
+
+
+def random_dataset(frames: int, grid: tuple[int, int], channels: int, clip: int) -> LatentDataset:
+    """Make an encoded data set of noise; what a step costs does not depend on what it learns."""
+    return LatentDataset(
+        latents=torch.randn(frames, *grid, channels).half(),
+        actions=torch.zeros(frames, ACTION_SIZE),
+        rewards=torch.zeros(frames),
+        terminated=torch.zeros(frames, dtype=torch.bool),
+        task=torch.zeros(frames, dtype=torch.int64),
+        starts=torch.arange(frames - clip),
+        events=torch.zeros(0, 2, dtype=torch.int64),
+    )
+
+
+def training_speed(*, steps: int = 6, compile: bool = False) -> dict[str, float]:
+    """Time ``steps`` optimiser steps of the ``cpu`` preset's transformer.
+
+    Args:
+        steps: timed steps, after one that warms up; none of them trains the larger step sizes.
+        compile: with ``torch.compile``, whose first step takes minutes and is not counted.
+
+    Returns:
+        ``step_seconds`` (median), ``frames_per_second`` (frames of distinct clips), ``noised_frames_per_second`` (frames
+        that carry loss: every clip is noised several times) and ``parameters``.
+    """
+    config = DynamicsStageConfig(compile=compile, bootstrap_share=0.0)
+    model = config.model
+    clip = model.context * model.chunk
+    data = random_dataset(4 * clip, (6, 10), model.channels, clip)
+    stage = DynamicsStage(config, data, data, Autoencoder(), seed=0, dtype=fast_dtype())
+    stage.train_step(0, 1000)
+    times = []
+    for step in range(1, steps + 1):
+        began = time.perf_counter()
+        stage.train_step(step, 1000)
+        times.append(time.perf_counter() - began)
+    median = sorted(times)[len(times) // 2]
+    frames = config.batch * clip / median
+    return {
+        "step_seconds": median,
+        "frames_per_second": frames,
+        "noised_frames_per_second": frames * config.copies,
+        "parameters": float(sum(parameter.numel() for parameter in stage.network.parameters())),
+    }
