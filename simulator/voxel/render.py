@@ -1,4 +1,4 @@
-"""The picture: sky and light of the moment, what the player does, rain; the rays themselves are in ``raycast``.
+"""The picture: light of the moment, what the player does, rain. Rays are in ``raycast``, colours in ``paint``.
 
 Everything drawn is a function of (map, pose, sky, tick, what the player does): the same bits on the same machine.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from latentcraft.simulator.voxel import raycast, textures
+from latentcraft.simulator.voxel import paint, raycast, textures
 from latentcraft.simulator.voxel.blocks import HOTBAR, WATER
 from latentcraft.simulator.voxel.physics import EYE, WRAP, Grid
 from latentcraft.simulator.voxel.sky import Sky
@@ -122,7 +122,7 @@ def _held_sprites(atlas: np.ndarray, size: int) -> np.ndarray:
 
 def _cloud_cover() -> np.ndarray:
     """Return which cells of the cloud layer are filled, ``bool (32, 32)``; it wraps with the map."""
-    side = MAP_SIZE // raycast.CLOUD_CELL
+    side = MAP_SIZE // paint.CLOUD_CELL
     x, z = np.meshgrid(*(2 * np.pi * np.arange(side) / side,) * 2, indexing="ij")
     waves = np.sin(2 * x + np.sin(3 * z)) + np.sin(3 * z + 2 * np.sin(2 * x) + 1) + np.sin(5 * x + 4 * z + 2)
     return waves > 0.75
@@ -146,8 +146,8 @@ class Renderer:
         self._rays = (rays / np.linalg.norm(rays, axis=0)).astype(np.float32)
         self._directions = np.empty((6, height, width), np.float32)
         padded = (height + 2 * raycast.RIM) * (width + 2 * raycast.RIM)
-        self._cells, self._depths = np.full(padded, -2, np.int32), np.zeros(padded, np.float32)
-        self._fill = focal / 1.9
+        self._cells, self._depths = np.full(padded, raycast.NOTHING, np.int32), np.zeros(padded, np.float32)
+        self._wide = focal / 1.9
         # A pixel covers t^2 / focal^2 square blocks at distance t; it should cover about one texel (1/256).
         self._lod = 256.0 / (1.6 * focal * focal)
         self._sprite_size = max(12, height // 5)
@@ -183,41 +183,48 @@ class Renderer:
         x, y, z, yaw, pitch = map(float, pose)
         light = _AMBIENT + (1.0 - _AMBIENT) * float(sky.light)
         table = self._table(sky, light, clear, tick)
-        table[raycast.CEILING] = int(grid.coarse.max()).bit_length()
-        table[raycast.CRACKED] = overlay.dig_progress
+        table[paint.CRACKED] = overlay.dig_progress
         target = np.array(overlay.target or (-1, -1, -1), np.int64)
-        raycast.cast(
-            grid, self._mips, self._glowing, self._clouds, self._rays, table,
-            x, y + eye, z, yaw, pitch, target, self._directions, self._cells, self._depths, out,
+        level, column = math.floor(y + eye), (math.floor(x) & WRAP, math.floor(z) & WRAP)
+        under_water = 0 <= level < MAP_HEIGHT and bool(grid.blocks[*column, level] == WATER)
+        ceiling = int(grid.coarse.max()).bit_length()
+        around = x % MAP_SIZE + MAP_SIZE, y + eye, z % MAP_SIZE + MAP_SIZE
+        raycast.point(self._rays, yaw, pitch, self._directions)
+        raycast.find(
+            grid.solid if under_water else grid.visible, grid.coarse, self._directions, *around,
+            paint.WATER_FOG if under_water else float(sky.fog_distance), float(ceiling), self._wide,
+            self._cells, self._depths,
         )  # fmt: skip
-        level = math.floor(y + eye)
-        if sky.rain > 0 and snowing is not None and level >= 0:
-            column = math.floor(x) & WRAP, math.floor(z) & WRAP
+        paint.paint(
+            grid, self._mips, self._glowing, self._clouds, self._directions, table, target, *around, under_water,
+            self._cells, out,
+        )  # fmt: skip
+        if sky.rain > 0 and snowing is not None and level >= 0 and not under_water:
             roofed = int(grid.solid[column]) >> level
-            if not roofed and grid.blocks[*column, min(level, MAP_HEIGHT - 1)] != WATER:
+            if not roofed:
                 _fall(out, tick, snowing, light)
         if overlay.slot is not None:
             size = self._sprite_size
             bob = _SWING[overlay.swing % len(_SWING)] * size // 16
-            row, column_of_sprite = out.shape[0] - size + size // 8 + bob, out.shape[1] - size - size // 4 - bob
-            _blit(out, self._sprites[overlay.slot], row, column_of_sprite, 0.2 + 0.8 * light)
+            row, left = out.shape[0] - size + size // 8 + bob, out.shape[1] - size - size // 4 - bob
+            _blit(out, self._sprites[overlay.slot], row, left, 0.2 + 0.8 * light)
             _crosshair(out, self._arm)
 
     def _table(self, sky: Sky, light: float, clear: bool, tick: int) -> np.ndarray:
-        """Flatten what the compiled code needs to know of the moment; see :data:`raycast.TABLE_SIZE`."""
-        table = np.empty(raycast.TABLE_SIZE)
+        """Flatten what the compiled code needs to know of the moment; see :data:`paint.TABLE_SIZE`."""
+        table = np.empty(paint.TABLE_SIZE)
         sun = sky.sun_direction if sky.sun_direction[1] > _MOONRISE else -sky.sun_direction
         white = float(sky.light) * (1.0 if clear else 0.8)
         for entry, value in (
-            (raycast.ZENITH, sky.zenith * 255.0),
-            (raycast.HORIZON, sky.horizon * 255.0),
-            (raycast.SUN_COLOUR, sky.sun_colour * 255.0),
-            (raycast.LIGHT, sky.tint * light),
-            (raycast.CLOUD_COLOUR, (0.3 * sky.horizon + 0.7 * white * sky.tint) * 255.0),
-            (raycast.SUN_DIRECTION, sun),
+            (paint.ZENITH, sky.zenith * 255.0),
+            (paint.HORIZON, sky.horizon * 255.0),
+            (paint.SUN_COLOUR, sky.sun_colour * 255.0),
+            (paint.LIGHT, sky.tint * light),
+            (paint.CLOUD_COLOUR, (0.3 * sky.horizon + 0.7 * white * sky.tint) * 255.0),
+            (paint.SUN_DIRECTION, sun),
         ):
             table[entry : entry + 3] = value
-        table[raycast.FOG], table[raycast.LOD], table[raycast.FILL] = sky.fog_distance, self._lod, self._fill
-        table[raycast.SUN_STRENGTH] = 1.0 if clear else 0.12
-        table[raycast.CLOUD_SHIFT] = tick * _CLOUD_DRIFT % MAP_SIZE
+        table[paint.FOG], table[paint.LOD] = sky.fog_distance, self._lod
+        table[paint.SUN_STRENGTH] = 1.0 if clear else 0.12
+        table[paint.CLOUD_SHIFT] = tick * _CLOUD_DRIFT % MAP_SIZE
         return table

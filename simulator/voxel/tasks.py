@@ -4,9 +4,9 @@
 task                    reward per tick                                     ends
 ======================  ==================================================  =========================================
 ``free``                0                                                   never
-``chop``                +1 for each log dug that grew there (a log one      never
-                        placed oneself, or grew in a cell changed before,
-                        pays nothing); the player starts near a tree
+``chop``                +1 for each log dug that the map came with (one     never
+                        placed by the player, also in the place of such a
+                        log, pays nothing); the player starts near a tree
 ``navigate``            +1 on coming within 2.5 blocks (horizontally) of    on reaching it
                         the beacon, 12 to 40 blocks from the start
 ``navigate-shaped``     as ``navigate``, and 0.1 a block come nearer        on reaching it

@@ -1,0 +1,60 @@
+"""The main job from end to end, through the command line a user types: record, train, dream, roll out."""
+
+from pathlib import Path
+
+import av
+import pytest
+
+from latentcraft.__main__ import main
+from latentcraft.model.checkpoint import load_checkpoint
+
+
+def count_frames(path: Path) -> int:
+    with av.open(str(path)) as video:
+        return sum(1 for _ in video.decode(video=0))
+
+
+@pytest.mark.timeout(600)
+def test_record_train_dream_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    size = "frame_size=[48,80]"
+    assert main(["record", "out=data", "episodes=3", "ticks=80", "workers=0", size]) == 0
+    assert main(["train", "preset=smoke", "data=data", "out=run", size, "threads=2"]) == 0
+    checkpoint = tmp_path / "run" / "latentcraft.safetensors"
+    world = load_checkpoint(checkpoint)
+    assert world.frame_size == (48, 80)
+    assert world.provenance["dynamics_steps"] == 30
+    # Training again finds everything done and changes nothing.
+    before = checkpoint.read_bytes()
+    assert main(["train", "preset=smoke", "data=data", "out=run", size, "threads=2"]) == 0
+    assert load_checkpoint(checkpoint).provenance["dynamics_steps"] == 30
+    assert len(checkpoint.read_bytes()) == len(before)
+
+    arguments = ["world=both", "seed=900000", f"checkpoint={checkpoint}", "script=full_turn", "steps=2"]
+    assert main(["rollout", *arguments, "out=x.mp4", "strip=x.png"]) == 0
+    assert count_frames(tmp_path / "x.mp4") > 40
+    assert (tmp_path / "x.png").stat().st_size > 1000
+    # What the dream shows can be recorded and trained on in turn.
+    assert main(["record", "world=dream", f"checkpoint={checkpoint}", "out=dreams", "episodes=1", "ticks=48",
+                 "workers=0", "frame_size=null"]) == 0  # fmt: skip
+    assert len(list((tmp_path / "dreams").glob("*.jsonl"))) == 1
+
+
+def test_bad_input_ends_with_one_line_and_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("steps:\n  - hop: 3s\n")
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_text("hello")
+    for arguments, named in (
+        (["rollout", f"script={bad}", "world=voxel", f"out={tmp_path}/x.mp4"], "bad.yaml:2"),
+        (["rollout", f"checkpoint={foreign}", f"out={tmp_path}/x.mp4"], "foreign.safetensors"),
+        (["rollout", "checkpoint=absent.safetensors", f"out={tmp_path}/x.mp4"], "absent.safetensors"),
+        (["rollout", "world=voxel", "frame_size=[50,80]", f"out={tmp_path}/x.mp4"], "50"),
+        (["train", f"data={tmp_path}/none", f"out={tmp_path}/run", "preset=smoke"], "none"),
+        (["record", f"out={tmp_path}/e", "episodes=1", "seed=900000"], "900000"),
+    ):
+        assert main(arguments) != 0, arguments
+        error = capsys.readouterr().err.strip()
+        assert named in error.splitlines()[-1], error
+        assert "Traceback" not in error
+    assert not list(tmp_path.glob("*.mp4"))
