@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 ROPE_BASE = 100.0
@@ -32,8 +31,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Full attention among the ``n`` tokens of one chunk, ``(batch, heads, n, size)`` each."""
-    return F.scaled_dot_product_attention(q, k, v)
+    """Full attention among the ``n`` tokens of one chunk, ``(batch, heads, n, size)`` each.
+
+    Plain matrix products: at 60 tokens the fused CPU kernel's backward alone cost a fifth of a training step (compiled
+    step 1.40 s with it, 1.01 s without).
+    """
+    return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), -1) @ v
 
 
 def attend_past(q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor, mask: Tensor | None) -> Tensor:

@@ -50,15 +50,18 @@ class MasterOptimizer:
         Args:
             module: network whose parameters may be of any floating type.
             config: step sizes.
-            not_matrices: prefixes of parameter names left to AdamW although they have two or more axes (first and
-                last layers and embeddings, where orthogonal updates do not help).
+            not_matrices: parts of parameter names left to AdamW although they have two or more axes (first and last
+                layers, embeddings and modulations, where orthogonal updates do not help or cost more than they give).
         """
         self.config = config
         self.parameters = dict(module.named_parameters())
         self.masters = {name: p.detach().float().flatten(1).clone() if p.ndim > 1 else p.detach().float().clone()
                         for name, p in self.parameters.items()}  # fmt: skip
         self.average = {name: master.clone() for name, master in self.masters.items()}
-        matrix_names = [n for n, p in self.parameters.items() if p.ndim > 1 and not n.startswith(not_matrices)]
+        matrix_names = [
+            name for name, parameter in self.parameters.items()
+            if parameter.ndim > 1 and not any(part in name for part in not_matrices)
+        ]  # fmt: skip
         matrices = [self.masters[name] for name in matrix_names]
         others = [master for name, master in self.masters.items() if name not in set(matrix_names)]
         self.muon = torch.optim.Muon(

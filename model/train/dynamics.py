@@ -71,7 +71,7 @@ class DynamicsStage:
         network = SpacetimeDiT(model)
         self.optimizer = MasterOptimizer(
             network, config.optimizer,
-            not_matrices=("embed.", "signal.", "step.", "action.", "task.", "final", "outcome"),
+            not_matrices=("embed.", "signal.", "step.", "action.", "task.", "modulation.", "final", "outcome"),
         )  # fmt: skip
         self.network = network.to(device=device, dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()

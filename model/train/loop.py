@@ -111,6 +111,14 @@ def run_stage(stage: Stage, config: LoopConfig, out: Path) -> Progress:
     return progress
 
 
+def saved_step(name: str, out: Path) -> int:
+    """Return how many steps of stage ``name`` are saved in ``out``; 0 if none or unreadable."""
+    try:
+        return int(torch.load(out / f"{name}.state.pt", weights_only=True, mmap=True)["progress"]["step"])
+    except Exception:  # absent, torn or foreign: the stage itself says so when it resumes
+        return 0
+
+
 def _resume(stage: Stage, path: Path) -> Progress:
     if not path.exists():
         return Progress()

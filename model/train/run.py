@@ -21,7 +21,7 @@ from latentcraft.model.precision import fast_dtype
 from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderStageConfig, load_frames
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
-from latentcraft.model.train.loop import LoopConfig, run_stage
+from latentcraft.model.train.loop import LoopConfig, run_stage, saved_step
 
 STAGES = ("autoencoder", "dynamics")
 
@@ -88,8 +88,10 @@ def main(config: TrainConfig) -> None:
     def loop(steps: int) -> LoopConfig:
         return LoopConfig(steps, config.save_seconds, sample_every=config.sample_every, max_seconds=config.max_seconds)
 
-    frames = load_frames(training, config.autoencoder.max_frames, config.frame_size)
-    check = load_frames(held_out, 2048, config.frame_size)
+    frames = check = torch.empty(0, *config.frame_size, 3, dtype=torch.uint8)
+    if saved_step(AutoencoderStage.name, out) < config.autoencoder.steps:  # else reading videos would be for nothing
+        frames = load_frames(training, config.autoencoder.max_frames, config.frame_size)
+        check = load_frames(held_out, 2048, config.frame_size)
     first = AutoencoderStage(config.autoencoder, frames, check, seed=config.seed, dtype=dtype, device=device)
     del frames
     codec_progress = run_stage(first, loop(config.autoencoder.steps), out)
