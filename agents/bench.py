@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ WARMUP = 8
 MATMUL_REPEATS = 10
 MATMUL_SIZE = 2048
 """Side of the square matrices of the peak measurement; large enough that overheads vanish."""
+COMPILE_TRAINING = False
+"""``torch.compile`` takes minutes before the first step; long trainings win it back, a benchmark does not."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def main(config: BenchConfig) -> int:
     """Run ``latentcraft bench``."""
     if config.chunks < 1 or config.seconds <= 0 or not config.steps:
         raise UserError("chunks and seconds must be above zero and steps not empty")
+    check_dream(config)
     sections: dict[str, Callable[[], dict[str, Any]]] = {
         "matmul": matmul_peak,
         "reference": lambda: reference_speed(config.seconds),
@@ -70,6 +72,17 @@ def main(config: BenchConfig) -> int:
             temporary.write_text(json.dumps(report, indent=2) + "\n")
         print(f"written to {config.json}")
     return 0
+
+
+def check_dream(config: BenchConfig) -> None:
+    """Raise a UserError for a checkpoint or a number of steps that does not exist, before anything is measured."""
+    from latentcraft.model.sampler import STEPS
+
+    unknown = [steps for steps in config.steps if steps not in STEPS]
+    if unknown:
+        raise UserError(f"steps must be among {', '.join(map(str, STEPS))}, got {unknown[0]}")
+    if config.checkpoint is not None and not config.checkpoint.is_file():
+        raise UserError(f"no checkpoint at {config.checkpoint}; give checkpoint=FILE.safetensors")
 
 
 def machine() -> dict[str, Any]:
@@ -134,10 +147,12 @@ def reference_speed(seconds: float) -> dict[str, Any]:
 
 def dream_speed(config: BenchConfig) -> dict[str, Any]:
     """Return, for each number of steps, times per chunk with decoding and frames/s at batch 1."""
-    try:
-        world: Any = make_world("dream", checkpoint=config.checkpoint, steps=config.steps[0])
-    except UserError as error:
-        return {"not_available": str(error)}
+    from latentcraft.model.checkpoint import SHIPPED
+
+    if config.checkpoint is None and not SHIPPED.is_file():
+        # A source tree without the shipped weights still has a machine, a reference world and a training to measure.
+        return {"not_available": f"no checkpoint at {SHIPPED}; give checkpoint=FILE.safetensors"}
+    world: Any = make_world("dream", checkpoint=config.checkpoint, steps=config.steps[0])
     try:
         figures: dict[str, Any] = {"frame_size": list(world.spec.frame_size), "chunk": world.spec.chunk, "batch": 1}
         figures["precision"] = str(next(world.model.dit.parameters()).dtype).removeprefix("torch.")
@@ -155,12 +170,23 @@ def dream_speed(config: BenchConfig) -> dict[str, Any]:
 
 
 def training_speed() -> dict[str, Any]:
-    """Return frames/s of the training, as ``model.train.bench`` measures it."""
+    """Return frames/s of the training, as ``model.train.bench`` measures it, and how it was run."""
+    from latentcraft.model.precision import fast_dtype
+    from latentcraft.model.train import bench
+
     try:
-        measured = import_module("latentcraft.model.train.bench").training_speed()
-    except (ImportError, UserError, RuntimeError) as error:
+        measured = bench.training_speed(compile=COMPILE_TRAINING)
+    except RuntimeError as error:  # too little memory
         return {"not_available": str(error).splitlines()[0]}
-    return dict(measured) if isinstance(measured, dict) else {"frames_per_second": round(float(measured), 1)}
+    return {
+        "frames_per_second": round(measured["frames_per_second"], 1),
+        "noised_frames_per_second": round(measured["noised_frames_per_second"], 1),
+        "step_seconds": round(measured["step_seconds"], 3),
+        "parameters": int(measured["parameters"]),
+        "precision": str(fast_dtype()).removeprefix("torch."),
+        "compiled": COMPILE_TRAINING,
+        "bootstrap_steps": False,
+    }
 
 
 def chunk_times(world: World, *, chunks: int | None = None, seconds: float = float("inf")) -> list[float]:
@@ -199,13 +225,22 @@ def table(report: dict[str, Any]) -> str:
                 f"{figures['chunk_ms_median']:g} ms (p95 {figures['chunk_ms_p95']:g} ms), {dream['precision']}",
             ))  # fmt: skip
     if "training" in report:
-        figures = {key: value for key, value in report["training"].items() if key != "peak_memory_mb"}
-        missing = figures.pop("not_available", None)
-        shown = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in figures.items())
-        rows.append(("training", f"not available: {missing}" if missing else shown))
+        rows.append(("training", training_row(report["training"])))
     memory = [(name, report[name].get("peak_memory_mb")) for name in report if name != "machine"]
     rows.append(("peak memory", ", ".join(f"{mb:g} MB after {name}" for name, mb in memory if mb) or "unknown"))
     return "\n".join(f"{name:<18}{figures}" for name, figures in rows)
+
+
+def training_row(figures: dict[str, Any]) -> str:
+    """Return the training's figures in one line, with all that makes them comparable."""
+    if "not_available" in figures:
+        return f"not available: {figures['not_available']}"
+    return (
+        f"{figures['frames_per_second']:g} frames/s ({figures['noised_frames_per_second']:g} noised); a step takes "
+        f"{figures['step_seconds']:g} s, {figures['parameters'] / 1e6:.0f}M parameters, {figures['precision']}, "
+        f"{'compiled' if figures['compiled'] else 'eager'}, "
+        f"{'with' if figures['bootstrap_steps'] else 'without'} bootstrap steps"
+    )
 
 
 def _repeat(call: Callable[[], Any], seconds: float, times: int | None = None) -> list[float]:

@@ -65,14 +65,10 @@ class PlayLoop:
         self.paused = False
         self.ticks = 0
         """Ticks computed since the last reset."""
-        self.late_frames = 0
-        """Frames shown more than half a tick after they were due, since the last reset."""
         self.reward = 0.0
         """Sum of rewards since the last reset."""
         self.terminated = False
         """Whether the task has ended (the world plays on)."""
-        self.info: dict[str, Any] = {}
-        """The world's last info."""
 
     def reset(self, start: Start) -> None:
         """Begin anew from ``start``, as soon as the chunk being computed is done."""
@@ -99,9 +95,7 @@ class PlayLoop:
         frame, sampled_at = self._queue.popleft()
         if sampled_at is not None:
             self._latencies.append(now - sampled_at)
-        lag = now - self._next_due
-        if lag > TICK / 2:
-            self.late_frames += self._in_play
+        if now - self._next_due > TICK / 2:
             self._next_due = now  # no catching up: frames that come in a burst cannot be seen
         self._in_play = True
         self._next_due += self._period()
@@ -171,14 +165,12 @@ class PlayLoop:
         self.ticks += len(frames)
         self.reward += float(chunk.rewards[0].sum())
         self.terminated |= bool(chunk.terminated[0].any())
-        self.info = chunk.infos[0]
 
     def _begin(self, frame: np.ndarray, now: float) -> None:
         self._queue.clear()
         self._queue.append((frame, None))
         self._next_due, self._in_play = now, False
-        self.ticks = self.late_frames = 0
-        self.reward, self.terminated, self.info = 0.0, False, {}
+        self.ticks, self.reward, self.terminated = 0, 0.0, False
 
     def _period(self) -> float:
         """Seconds between frames: a tick, or what the world manages."""

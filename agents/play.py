@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from latentcraft.agents.keymap import merge_keymap
+from latentcraft.agents.starts import make_starts
 from latentcraft.errors import UserError
 from latentcraft.simulator.protocol import HELD_OUT_SEED
 from latentcraft.simulator.worlds import make_world
@@ -18,8 +19,15 @@ class PlayConfig:
 
     world: Literal["dream", "voxel"] = "dream"
     """``dream``, the learned world, or ``voxel``, the reference."""
-    seed: int = HELD_OUT_SEED
-    """Where the game starts; 900000 and up were never trained on."""
+    seed: int | None = HELD_OUT_SEED
+    """Where the game starts; 900000 and up were never trained on. With ``episode`` or ``media`` it seeds the dream's
+    noise; null starts a dream from nothing."""
+    episode: Path | None = None
+    """Dream only: an episode's file (``NAME.jsonl`` or ``NAME.mp4``) to start from."""
+    media: Path | None = None
+    """Dream only: an image or video file to start from."""
+    frame: int = 0
+    """First frame of ``episode`` or of a video in ``media`` to start from."""
     steps: int = 4
     """Denoising steps of the dream: 1, 2, 4 or 8; keys change it while playing."""
     checkpoint: Path | None = None
@@ -60,8 +68,7 @@ def why_no_display() -> str | None:
 def main(config: PlayConfig) -> int:
     """Run ``latentcraft play``."""
     keymap = merge_keymap(config.keymap)
-    if config.seed < 0:
-        raise UserError(f"seed must be a whole number from 0 up, got {config.seed}")
+    (start,) = make_starts(config.world, config.seed, episode=config.episode, media=config.media, frame=config.frame)
     if config.scale is not None and config.scale < 1:
         raise UserError(f"scale must be a whole number from 1 up, got {config.scale}")
     reason = why_no_display()
@@ -77,7 +84,7 @@ def main(config: PlayConfig) -> int:
         try:
             window = Window(
                 world,
-                seed=config.seed,
+                start=start,
                 keymap=keymap,
                 scale=config.scale,
                 mouse_speed=config.mouse_speed,
@@ -104,6 +111,9 @@ def film_instead(config: PlayConfig, reason: str) -> int:
             script=config.script,
             world=config.world,
             seed=config.seed,
+            episode=config.episode,
+            media=config.media,
+            frame=config.frame,
             out=config.out,
             steps=config.steps,
             checkpoint=config.checkpoint,

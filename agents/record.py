@@ -9,11 +9,12 @@ import multiprocessing
 import os
 import re
 import signal
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing.synchronize import Event
@@ -63,8 +64,8 @@ class RecordConfig:
     """Seed of the first episode. All seeds stay below 900000: those from there on are held out for evaluation."""
     frame_size: tuple[int, int] | None = (96, 160)
     """(H, W) in pixels, multiples of 16; null takes the world's own (the checkpoint's for the dream)."""
-    workers: int = 2
-    """Processes recording at the same time; 0 records in this one."""
+    workers: int | None = None
+    """Processes recording at the same time; null takes one for each core, 0 records in this one."""
     checkpoint: Path | None = None
     """``world=dream`` only: the model file; null takes the shipped one."""
     steps: int = 4
@@ -126,12 +127,14 @@ def main(config: RecordConfig) -> int:
     stats = record(config, progress=True)
     print(stats)
     if stats.frames:
-        print(f"  {stats.frames / (perf_counter() - begin):.0f} frames/s with {config.workers or 1} process(es)")
+        print(f"  {stats.frames / (perf_counter() - begin):.0f} frames/s with {_workers(config) or 1} process(es)")
     return 0
 
 
 def record(config: RecordConfig, *, progress: bool = False) -> RecordStats:
     """Record the episodes that are missing; returns statistics of the new ones.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does: by a :class:`KeyboardInterrupt`, with only whole episodes left.
 
     Args:
         config: what to record.
@@ -143,10 +146,15 @@ def record(config: RecordConfig, *, progress: bool = False) -> RecordStats:
     from tqdm import tqdm
 
     check_config(config)
+    remove_leftovers(config.out)
     seeds = [seed for seed in range(config.seed, config.seed + config.episodes) if not _path(config, seed).exists()]
     stats = RecordStats()
-    with tqdm(total=len(seeds), unit="episode", disable=not progress, dynamic_ncols=True) as bar:
-        for done in _run_jobs(config, seeds):
+    with (
+        _ending_as_interrupts(),
+        tqdm(total=len(seeds), unit="episode", disable=not progress, dynamic_ncols=True) as bar,
+        closing(_run_jobs(config, seeds)) as jobs,
+    ):
+        for done in jobs:
             stats.merge(done)
             bar.update()
             bar.set_postfix(frames=stats.frames, refresh=False)
@@ -155,7 +163,7 @@ def record(config: RecordConfig, *, progress: bool = False) -> RecordStats:
 
 def check_config(config: RecordConfig) -> None:
     """Raise :class:`UserError` for the first bad key, before any process starts or file is touched."""
-    if config.episodes < 1 or config.ticks < MIN_TICKS or config.workers < 0 or config.seed < 0:
+    if config.episodes < 1 or config.ticks < MIN_TICKS or _workers(config) < 0 or config.seed < 0:
         raise UserError(
             f"episodes must be at least 1, ticks at least {MIN_TICKS}, workers and seed at least 0; got "
             f"episodes={config.episodes} ticks={config.ticks} workers={config.workers} seed={config.seed}"
@@ -174,6 +182,26 @@ def check_config(config: RecordConfig) -> None:
         raise UserError(f"frame_size must be (H, W), each a multiple of 16, got {list(size)}")
     if size is None and config.env:
         raise UserError("frame_size cannot be null with env=...; give it as [H,W]")
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove half-written files in ``out`` whose process is gone: killed, or stopped by a power cut."""
+    if os.name != "posix" or not out.is_dir():  # elsewhere there is no harmless way to ask whether a process runs
+        return
+    for path in out.glob(".*.tmp-*"):
+        match = re.search(r"\.tmp-(\d+)\.\w+$", path.name)
+        if match and not _is_running(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's process; a number that is none of ours
+        return True
+    return True
 
 
 def episode_task(config: RecordConfig, seed: int) -> str:
@@ -279,6 +307,47 @@ def _path(config: RecordConfig, seed: int) -> Path:
     return Path(config.out) / f"{name}-{episode_task(config, seed)}-{seed:07}.jsonl"
 
 
+def _workers(config: RecordConfig) -> int:
+    return (os.cpu_count() or 1) if config.workers is None else config.workers
+
+
+_ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end a program: a plain ``kill``, a closed terminal (not on Windows)."""
+
+
+@contextmanager
+def _handling(signals: list[signal.Signals], handler: Any) -> Iterator[None]:
+    """Handle ``signals`` by ``handler`` inside the block; nothing in threads, where Python allows no handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in signals}
+    # What is ignored stays so (nohup). None is a handler that was not set by Python and could not be put back.
+    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def _ending_as_interrupts() -> Iterator[None]:
+    """Raise :class:`KeyboardInterrupt` on the first of the ending signals, so that workers and files are tidied up."""
+    asked = False
+
+    def interrupt(number: int, frame: Any) -> None:
+        nonlocal asked
+        if not asked:  # closing terminals send several; the next must not cut the tidying short
+            asked = True
+            raise KeyboardInterrupt
+
+    with _handling(_ENDINGS, interrupt):
+        yield
+
+
 _job: tuple[RecordConfig, Any] | None = None
 """A worker process's config and stop event, set once when it starts."""
 
@@ -286,7 +355,8 @@ _job: tuple[RecordConfig, Any] | None = None
 def _start_worker(config: RecordConfig, stop: Event) -> None:
     global _job
     # Ctrl-C reaches every process of the terminal; the parent alone decides, and tells the workers by the event.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, *_ENDINGS):
+        signal.signal(number, signal.SIG_IGN)
     # One core each: set before torch or numba is first imported here.
     os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     _job = config, stop
@@ -301,19 +371,22 @@ def _run_job(seed: int) -> RecordStats | None:
         return None
 
 
-def _run_jobs(config: RecordConfig, seeds: list[int]) -> Iterator[RecordStats]:
+def _run_jobs(config: RecordConfig, seeds: list[int]) -> Generator[RecordStats, None, None]:
     """Record every seed, in this process or in ``config.workers`` others; yields as they finish."""
-    if config.workers == 0 or not seeds:
+    workers = min(_workers(config), len(seeds))
+    if not workers:
         for seed in seeds:
             yield record_episode(config, seed)
         return
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(
-        min(config.workers, len(seeds)), mp_context=context, initializer=_start_worker, initargs=(config, stop)
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(config, stop))
     try:
-        jobs: list[Future[RecordStats | None]] = [pool.submit(_run_job, seed) for seed in seeds]
+        # Each of the first jobs starts a process, which inherits what is ignored: a signal that comes before
+        # _start_worker has run then neither ends it nor makes it print a traceback of its own.
+        with _handling([signal.SIGINT, *_ENDINGS], signal.SIG_IGN):
+            jobs: list[Future[RecordStats | None]] = [pool.submit(_run_job, seed) for seed in seeds[:workers]]
+        jobs += [pool.submit(_run_job, seed) for seed in seeds[workers:]]
         for job in as_completed(jobs):
             stats = job.result()
             if stats is not None:

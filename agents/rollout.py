@@ -1,14 +1,15 @@
 """Play fixed actions in a world and keep what happens: ``latentcraft rollout`` and :func:`rollout` for programs."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from latentcraft.agents.script import load_script
+from latentcraft.agents.starts import make_starts, start_name
 from latentcraft.agents.video import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -21,7 +22,7 @@ from latentcraft.agents.video import (
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start, World
-from latentcraft.simulator.worlds import WORLDS, make_world
+from latentcraft.simulator.worlds import make_world
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,15 @@ class RolloutConfig:
     """A bundled script's name or a YAML file (see :mod:`latentcraft.agents.script`)."""
     world: Literal["dream", "voxel", "both"] = "dream"
     """``dream``, ``voxel``, or ``both`` for dream and reference side by side from the same moment."""
-    seed: int | tuple[int, ...] = HELD_OUT_SEED
-    """Reference-world seed, or a list of them (played as one batch); 900000 and up were never trained on."""
+    seed: int | tuple[int, ...] | None = HELD_OUT_SEED
+    """Reference-world seed, or a list of them (played as one batch); 900000 and up were never trained on. With
+    ``episode`` or ``media`` it seeds the dream's noise; null starts a dream from nothing."""
+    episode: Path | None = None
+    """Dream only: an episode's file (``NAME.jsonl`` or ``NAME.mp4``) to start from."""
+    media: Path | None = None
+    """Dream only: an image or video file to start from."""
+    frame: int = 0
+    """First frame of ``episode`` or of a video in ``media`` to start from."""
     out: Path | None = Path("rollout.mp4")
     """Video to write; null for none."""
     strip: Path | None = None
@@ -68,6 +76,11 @@ class RolloutResult:
     """``infos[chunk][world]``, as the world gave them."""
     chunk_seconds: np.ndarray
     """``float64 (T / f,)``: time each step took."""
+
+    @property
+    def chunk(self) -> int:
+        """Ticks in a step."""
+        return self.frames.shape[1] // len(self.chunk_seconds)
 
     def film(self, index: int = 0) -> np.ndarray:
         """Return game ``index`` with its start in front, ``uint8 (T + 1, H, W, 3)``: entry i is i ticks in."""
@@ -119,89 +132,100 @@ def pad_to_chunks(actions: np.ndarray, chunk: int) -> np.ndarray:
     return np.pad(actions, [(0, 0)] * (actions.ndim - 2) + [(0, missing), (0, 0)])  # a no-op is all zeros
 
 
-def play_script(config: RolloutConfig, name: str, seeds: Sequence[int]) -> RolloutResult:
-    """Build the world ``name`` as ``config`` says and play the script from every seed."""
+def play_script(
+    config: RolloutConfig, name: str, starts: Sequence[Start], *, like: RolloutResult | None = None
+) -> RolloutResult:
+    """Build the world ``name`` as ``config`` says and play the script from every start.
+
+    Args:
+        config: what to play.
+        name: ``dream`` or ``voxel``.
+        starts: one for each game.
+        like: a rollout whose frame size and chunk the world takes.
+    """
+    frame_size = config.frame_size if like is None else (like.start.shape[1], like.start.shape[2])
     world = make_world(
         name,
-        num_worlds=len(seeds),
+        num_worlds=len(starts),
         task=config.task,
-        frame_size=config.frame_size,
+        frame_size=frame_size,
+        chunk=None if like is None else like.chunk,
         checkpoint=config.checkpoint,
         steps=config.steps,
     )
     try:
         script = load_script(config.script, chunk=world.spec.chunk)
-        return rollout(world, script.actions, [Start(seed=seed) for seed in seeds], progress=True)
+        return rollout(world, script.actions, starts, progress=True)
     finally:
         world.close()
-
-
-def check_seeds(seed: int | tuple[int, ...]) -> list[int]:
-    """Return a list of seeds or raise a UserError."""
-    seeds = [seed] if isinstance(seed, int) else list(seed)
-    if not seeds or min(seeds) < 0:
-        raise UserError(f"seed must be a whole number from 0 up, or a list of them, got {seed!r}")
-    return seeds
 
 
 def main(config: RolloutConfig) -> int:
     """Run ``latentcraft rollout``."""
     # What can be wrong without a world should not wait for a checkpoint to load or a rollout to end.
     load_script(config.script)
-    seeds = check_seeds(config.seed)
+    starts = make_starts(config.world, config.seed, episode=config.episode, media=config.media, frame=config.frame)
     for path, suffixes in ((config.out, VIDEO_SUFFIXES), (config.strip, PICTURE_SUFFIXES)):
         if path is not None:
             check_suffix(path, suffixes)
     if config.out is None and config.strip is None:
         raise UserError("out and strip are both null: nothing would be written; give out=x.mp4 or strip=x.png")
-    names = WORLDS if config.world == "both" else (config.world,)
-    if config.frame_size is None and len(names) > 1:
-        # The reference must show frames of the dream's size, which only the checkpoint knows.
-        dream = play_script(config, "dream", seeds)
-        same_size = replace(config, frame_size=dream.start.shape[1:3])
-        results = {"dream": dream, "voxel": play_script(same_size, "voxel", seeds)}
+    if config.world == "both":
+        # Both start from the same moment only if frames and warm-up chunks are alike, which the checkpoint decides.
+        dream = play_script(config, "dream", starts)
+        results = {"dream": dream, "voxel": play_script(config, "voxel", starts, like=dream)}
     else:
-        results = {name: play_script(config, name, seeds) for name in names}
-    write_pictures(config, results, seeds)
-    print(summary(config, results, seeds))
+        results = {config.world: play_script(config, config.world, starts)}
+    write_pictures(config, results, starts)
+    print(summary(config, results, starts))
     return 0
 
 
-def write_pictures(config: RolloutConfig, results: dict[str, RolloutResult], seeds: Sequence[int]) -> None:
-    """Write the video (worlds next to each other, seeds below each other) and the film strip, as configured."""
+def write_pictures(config: RolloutConfig, results: dict[str, RolloutResult], starts: Sequence[Start]) -> None:
+    """Write the video (worlds next to each other, starts below each other) and the film strip, as configured."""
     titles = {"voxel": "reference"}
     if config.out is not None:
         width = next(iter(results.values())).start.shape[2]
-        if len(results) == len(seeds) == 1:
-            write_video(config.out, next(iter(results.values())).film(), scale=config.scale)
+        if len(results) == len(starts) == 1:
+            write_video(config.out, _pictures(next(iter(results.values())), 0), scale=config.scale)
         else:
             scale = config.scale or watchable_scale(width * len(results))
             labels = [titles.get(name, name) for name in results]
             rows = [
-                side_by_side([result.film(i) for result in results.values()], [f"{x}, {seed}" for x in labels], scale)
-                for i, seed in enumerate(seeds)
+                side_by_side(
+                    [_pictures(result, i) for result in results.values()],
+                    [f"{label}, {start_name(start)}" for label in labels],
+                    scale,
+                )
+                for i, start in enumerate(starts)
             ]
             write_video(config.out, (np.concatenate(frames) for frames in zip(*rows, strict=True)), scale=1)
     if config.strip is not None:
-        many = len(seeds) > 1
+        many = len(starts) > 1
         films = {
-            f"{titles.get(name, name)} {seed}" if many else titles.get(name, name): result.film(i)
-            for i, seed in enumerate(seeds)
+            f"{titles.get(name, name)}, {start_name(start)}" if many else titles.get(name, name): result.film(i)
+            for i, start in enumerate(starts)
             for name, result in results.items()
         }
         film_strip(films, config.strip)
 
 
-def summary(config: RolloutConfig, results: dict[str, RolloutResult], seeds: Sequence[int]) -> str:
+def _pictures(result: RolloutResult, index: int) -> Iterator[np.ndarray]:
+    """Yield what :meth:`RolloutResult.film` holds, without a copy of it."""
+    yield result.start[index]
+    yield from result.frames[index]
+
+
+def summary(config: RolloutConfig, results: dict[str, RolloutResult], starts: Sequence[Start]) -> str:
     """Return one line: what was played, how fast, the rewards, where the pictures are."""
     parts = []
     for name, result in results.items():
         ticks, ended = result.rewards.shape[1], result.terminated.any(axis=1).sum()
         text = f"{name}: {ticks} frames in {result.chunk_seconds.sum():.1f}s, reward {result.rewards.sum(1).mean():.4g}"
-        parts.append(text + (f", ended {ended} of {len(seeds)}" if ended else ""))
+        parts.append(text + (f", ended {ended} of {len(starts)}" if ended else ""))
     where = ", ".join(str(path) for path in (config.out, config.strip) if path is not None)
-    listed = ",".join(map(str, seeds))
-    return f"rollout of {config.script} from seed {listed} ({'; '.join(parts)}) -> {where}"
+    listed = ", ".join(map(start_name, starts))
+    return f"rollout of {config.script} from {listed} ({'; '.join(parts)}) -> {where}"
 
 
 def _progress(chunks: range, label: str, show: bool) -> Any:

@@ -31,7 +31,6 @@ import yaml
 
 from latentcraft.agents.script_parser import MAX_DEPTH, ScriptParser
 from latentcraft.errors import UserError
-from latentcraft.simulator.protocol import TICKS_PER_SECOND
 
 MAX_BYTES = 1 << 20
 """Largest script file."""
@@ -47,11 +46,6 @@ class Script:
     """Its ``about`` line, empty if it has none."""
     actions: np.ndarray
     """``float32 (T, 20)``, one action vector a tick."""
-
-    @property
-    def seconds(self) -> float:
-        """Playing time."""
-        return len(self.actions) / TICKS_PER_SECOND
 
 
 def bundled_scripts() -> tuple[str, ...]:

@@ -139,22 +139,32 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
     return frames if scale == 1 else frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
-def side_by_side(clips: Sequence[np.ndarray], labels: Sequence[str] | None = None, scale: int = 1) -> np.ndarray:
-    """Put clips ``(T, H, W, 3)`` of equal height next to each other, labelled above; the shortest sets the length.
+def side_by_side(
+    clips: Sequence[Iterable[np.ndarray]], labels: Sequence[str] | None = None, scale: int = 1
+) -> Iterator[np.ndarray]:
+    """Put clips of frames ``uint8 (H, W, 3)`` of equal height next to each other, labelled above.
 
-    ``scale`` enlarges before labelling, so that the text stays fine.
+    Yields frame by frame, since enlarged films would fill the memory; the shortest clip sets the length. ``scale``
+    enlarges before labelling, so that the text stays fine.
     """
-    length = min(len(clip) for clip in clips)
-    big = [enlarge(clip[:length], scale) for clip in clips]
-    gap = np.full((length, big[0].shape[1], GAP, 3), BACKGROUND, np.uint8)
-    row = np.concatenate([part for clip in big for part in (gap, clip)][1:], axis=2)
-    if labels is None:
-        return row
-    header = Image.new("RGB", (row.shape[2], 20), (BACKGROUND,) * 3)
+    header: np.ndarray | None = None
+    for frames in zip(*clips, strict=False):
+        big = [enlarge(frame, scale) for frame in frames]
+        gap = np.full((big[0].shape[0], GAP, 3), BACKGROUND, np.uint8)
+        row = np.concatenate([part for frame in big for part in (gap, frame)][1:], axis=1)
+        if labels is not None:
+            header = _header(labels, big[0].shape[1], row.shape[1]) if header is None else header
+            row = np.concatenate([header, row])
+        yield row
+
+
+def _header(labels: Sequence[str], step: int, width: int) -> np.ndarray:
+    """Return a strip ``uint8 (20, width, 3)`` with a label over every picture of ``step`` pixels."""
+    header = Image.new("RGB", (width, 20), (BACKGROUND,) * 3)
     draw = ImageDraw.Draw(header)
     for index, label in enumerate(labels):
-        draw.text((index * (big[0].shape[2] + GAP) + 4, 2), label, INK, _font())
-    return np.concatenate([np.broadcast_to(np.asarray(header), (length, *np.asarray(header).shape)), row], axis=1)
+        draw.text((index * (step + GAP) + 4, 2), label, INK, _font())
+    return np.asarray(header)
 
 
 def film_strip(

@@ -10,12 +10,12 @@ from latentcraft.agents.controls import Controls
 from latentcraft.agents.keymap import COMMANDS, help_lines
 from latentcraft.agents.loop import PlayLoop
 from latentcraft.agents.screen import Screen, pygame
+from latentcraft.agents.starts import next_start, start_name
 from latentcraft.agents.video import enlarge, watchable_scale, write_png
 from latentcraft.errors import UserError
 from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.simulator.protocol import Start, World
 
-STEP_CHOICES = (1, 2, 4, 8)
 MOUSE_BUTTONS = {1: "mouse left", 2: "mouse middle", 3: "mouse right"}
 LARGEST_POLL = 0.005
 """Seconds between two looks at the input at most; a frame's due time is met within a millisecond."""
@@ -29,7 +29,7 @@ class Window:
 
     Args:
         world: any world of one game.
-        seed: where the first game starts.
+        start: where the first game starts.
         keymap: key name -> action name.
         scale: whole factor of enlargement of the first window; None fits the desktop.
         mouse_speed: degrees a pixel of mouse motion.
@@ -45,14 +45,14 @@ class Window:
         self,
         world: World,
         *,
-        seed: int,
+        start: Start,
         keymap: Mapping[str, str],
         scale: int | None = None,
         mouse_speed: float = 0.15,
         fullscreen: bool = False,
         screenshots: Path = Path("."),
     ) -> None:
-        self.world, self.seed, self.keymap = world, seed, dict(keymap)
+        self.world, self.start, self.keymap = world, start, dict(keymap)
         self.controls = Controls()
         self.loop = PlayLoop(world, self.controls.sample)
         self._mouse_speed, self._screenshots = mouse_speed, screenshots
@@ -65,7 +65,7 @@ class Window:
 
     def run(self) -> None:
         """Play until the player quits; closes the window, not the world."""
-        self._start_game(self.seed)
+        self._start_game(self.start)
         redraw_at = 0.0
         try:
             while self._running:
@@ -130,16 +130,16 @@ class Window:
     # --- commands, one method for each name in keymap.COMMANDS --------------------------------------------------------
 
     def _on_reset(self) -> None:
-        self._start_game(self.seed)
+        self._start_game(self.start)
 
     def _on_next_seed(self) -> None:
-        self._start_game(self.seed + 1)
+        self._start_game(next_start(self.start))
 
-    def _start_game(self, seed: int) -> None:
-        self.seed = seed
+    def _start_game(self, start: Start) -> None:
+        self.start = start
         self.controls.release_all()
-        self.loop.reset(Start(seed=seed))
-        self._say(f"seed {seed}")
+        self.loop.reset(start)
+        self._say(start_name(start))
 
     def _on_more_steps(self) -> None:
         self._change_steps(1)
@@ -152,8 +152,10 @@ class Window:
         if steps is None:
             self._say(f"the {self.world.spec.name} world has no denoising steps")
             return
-        index = STEP_CHOICES.index(steps) + direction if steps in STEP_CHOICES else 0
-        chosen = STEP_CHOICES[min(max(index, 0), len(STEP_CHOICES) - 1)]
+        from latentcraft.model.sampler import STEPS  # imports torch, which the reference world does without
+
+        index = STEPS.index(steps) + direction if steps in STEPS else 0
+        chosen = STEPS[min(max(index, 0), len(STEPS) - 1)]
         self.loop.do(lambda world: setattr(world, "steps", chosen))
         self._say(f"{chosen} denoising step{'s' * (chosen > 1)}")
 
@@ -202,7 +204,7 @@ class Window:
         loop, spec = self.loop, self.world.spec
         steps = getattr(self.world, "steps", None)
         lines = [
-            f"{spec.name}  seed {self.seed}" + (f"  steps {steps}" if steps else "") + "   F1 help",
+            f"{spec.name}  {start_name(self.start)}" + (f"  steps {steps}" if steps else "") + "   F1 help",
             f"{loop.frames_per_second:4.1f} frames/s   chunk {loop.chunk_seconds * 1000:.0f} ms"
             f"   input to picture {loop.latency * 1000:.0f} ms",
         ]

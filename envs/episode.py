@@ -1,5 +1,6 @@
 """Where an episode starts and when it ends: rules that the single and the vector environment share."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +16,13 @@ RESET_OPTIONS = ("seed", "episode", "frame", "media", "state")
 def choose_start(options: Mapping[str, Any] | None, seed: int | None, rng: np.random.Generator) -> Start | WorldState:
     """Return what ``reset(seed=seed, options=options)`` asks for.
 
+    A start without a world seed (an episode, media, nothing) takes the number as the seed of the dream's noise instead.
+
     Args:
         options: keys of :data:`RESET_OPTIONS`. ``seed`` is a world seed that leaves the generator alone; None as
             ``seed`` means a start from nothing (dream only).
         seed: the world seed of a seeded reset.
-        rng: gives the world seed when none is asked for; never a held-out one.
+        rng: gives the seed when none is asked for; never a held-out one.
 
     Raises:
         UserError: an unknown option, or options that exclude each other.
@@ -39,21 +42,31 @@ def choose_start(options: Mapping[str, Any] | None, seed: int | None, rng: np.ra
         return options["state"]
     if options.get("frame") and not begins:
         raise UserError("reset option 'frame' needs 'episode' or 'media'")
-    if "seed" in options:
-        seed = options["seed"]
-    elif seed is None:
-        seed = int(rng.integers(HELD_OUT_SEED))
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
-        raise UserError(f"reset option 'seed' must be a whole number from 0 up, got {seed!r}")
-    return Start(
-        seed=None if seed is None else int(seed),
-        episode=_path(options.get("episode")),
-        frame=int(options.get("frame") or 0),
-        media=_path(options.get("media")),
-    )
+    asked = check_seed(options["seed"]) if "seed" in options else check_seed(seed)
+    drawn = asked if asked is not None else check_seed(seed)
+    if drawn is None:
+        drawn = int(rng.integers(HELD_OUT_SEED))
+    if begins or (asked is None and "seed" in options):
+        frame = _check_whole("frame", options.get("frame")) or 0
+        return Start(noise_seed=drawn, episode=_path(options, "episode"), media=_path(options, "media"), frame=frame)
+    return Start(seed=drawn)
 
 
-def _path(value: Any) -> Path | None:
+def check_seed(seed: Any) -> int | None:
+    """Return ``seed`` as an int or None; a UserError if it is neither a whole number from 0 up nor None."""
+    return _check_whole("seed", seed)
+
+
+def _check_whole(name: str, value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0):
+        raise UserError(f"reset option {name!r} must be a whole number from 0 up, got {value!r}")
+    return None if value is None else int(value)
+
+
+def _path(options: Mapping[str, Any], name: str) -> Path | None:
+    value = options.get(name)
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise UserError(f"reset option {name!r} must be the path of a file, got {value!r}")
     return None if value is None else Path(value)
 
 

@@ -6,7 +6,7 @@ speed at each of the ``f`` ticks, so ``camera=(0, 5)`` turns 20 degrees in a ste
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -41,8 +41,8 @@ def observation_space(frame_size: tuple[int, int], chunk: int, observation: Obse
     Raises:
         UserError: an unknown ``observation``.
     """
-    if observation not in ("frame", "chunk"):
-        raise UserError(f"unknown observation {observation!r}; known: frame, chunk")
+    if observation not in get_args(Observation):
+        raise UserError(f"unknown observation {observation!r}; known: {', '.join(get_args(Observation))}")
     shape = (*frame_size, 3) if observation == "frame" else (chunk, *frame_size, 3)
     return spaces.Box(0, 255, shape, np.uint8)
 

@@ -11,7 +11,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from latentcraft.envs.episode import choose_start, reset_info, settle, step_info
+from latentcraft.envs.episode import check_seed, choose_start, reset_info, settle, step_info
 from latentcraft.envs.spaces import Observation, action_space, chunk_actions, observation_space
 from latentcraft.errors import UserError
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start, World, WorldState
@@ -69,6 +69,11 @@ class WorldVectorEnv(gym.vector.VectorEnv[np.ndarray, dict[str, Any], np.ndarray
         """
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"unknown render_mode {render_mode!r}; a batch of games renders rgb_array only")
+        try:
+            mode = AutoresetMode(autoreset_mode)
+        except ValueError as error:
+            known = ", ".join(each.value for each in AutoresetMode)
+            raise UserError(f"unknown autoreset_mode {autoreset_mode!r}; known: {known}") from error
         if isinstance(world, str):
             world = make_world(
                 world, num_worlds=num_envs, task=task, frame_size=frame_size, chunk=chunk, checkpoint=checkpoint,
@@ -77,7 +82,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[np.ndarray, dict[str, Any], np.ndarray
         self.world = world
         self.num_envs = world.spec.num_worlds
         self.render_mode = render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = mode
         self.metadata = {
             "render_modes": ["rgb_array"],
             "render_fps": TICKS_PER_SECOND / world.spec.chunk,
@@ -174,6 +179,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[np.ndarray, dict[str, Any], np.ndarray
     def save(self, index: int = 0) -> WorldState:
         """Return the exact state of game ``index``."""
         self._check_open()
+        self._check_index(index)
         if not self._started[index]:
             raise ResetNeeded("there are no games yet; call reset() first")
         return self.world.save(index)
@@ -181,6 +187,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[np.ndarray, dict[str, Any], np.ndarray
     def restore(self, state: WorldState, index: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
         """Put game ``index`` into ``state``; returns its observation and info."""
         self._check_open()
+        self._check_index(index)
         info = self._enter(index, self.world.restore(state, index), state)
         return self._observe()[index], info
 
@@ -198,13 +205,12 @@ class WorldVectorEnv(gym.vector.VectorEnv[np.ndarray, dict[str, Any], np.ndarray
         self.world.close()
 
     def _spread_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, (int, np.integer)):
-            return [int(seed) + index for index in range(self.num_envs)]
+        if not isinstance(seed, (Sequence, np.ndarray)) or isinstance(seed, str):
+            first = check_seed(seed)
+            return [None if first is None else first + index for index in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise UserError(f"seed has {len(seed)} entries for {self.num_envs} games; give one each")
-        return [None if each is None else int(each) for each in seed]
+        return [check_seed(each) for each in seed]
 
     def _begin(
         self, mask: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any]
@@ -235,6 +241,10 @@ class WorldVectorEnv(gym.vector.VectorEnv[np.ndarray, dict[str, Any], np.ndarray
     def _observe(self) -> np.ndarray:
         frames = self._frames[:, -1] if self.observation == "frame" else self._frames
         return frames.copy()
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < self.num_envs:
+            raise UserError(f"there is no game {index}; this batch has 0 to {self.num_envs - 1}")
 
     def _check_open(self) -> None:
         if self.closed:

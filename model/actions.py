@@ -40,7 +40,10 @@ def to_vector(action: Mapping[str, Any]) -> np.ndarray:
     vector = noop()
     for key, value in action.items():
         if key == "camera":
-            camera = np.asarray(value, np.float32)
+            try:
+                camera = np.asarray(value, np.float32)
+            except (TypeError, ValueError):
+                camera = np.full(0, np.nan)
             if camera.shape != (2,) or not np.isfinite(camera).all():
                 raise UserError(f"camera must be two finite numbers (pitch, yaw) in degrees, got {value!r}")
             vector[PITCH:] = np.clip(camera, -CAMERA_LIMIT, CAMERA_LIMIT)
@@ -51,13 +54,6 @@ def to_vector(action: Mapping[str, Any]) -> np.ndarray:
         else:
             raise UserError(f"unknown action {key!r}; known: {', '.join(BUTTONS)}, camera")
     return vector
-
-
-def to_dict(vector: np.ndarray) -> dict[str, Any]:
-    """Turn a vector ``(20,)`` into the full dict: every button as int 0/1, ``camera`` as ``float32 (2,)``."""
-    action: dict[str, Any] = {name: int(vector[index] > 0.5) for index, name in enumerate(BUTTONS)}
-    action["camera"] = np.asarray(vector[PITCH:], np.float32).copy()
-    return action
 
 
 def batch_to_vectors(action: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:

@@ -66,7 +66,7 @@ def attend_past(q: Tensor, k: Tensor, v: Tensor, past_k: Tensor, past_v: Tensor,
 
 @dataclass
 class KVCache:
-    """Keys and values of finished chunks, a preallocated ring; one per stream of ``b`` worlds.
+    """What streaming remembers of finished chunks: keys and values in a preallocated ring, and the last chunk itself.
 
     Worlds of a batch may have different lengths: unused slots are masked per world.
     """
@@ -75,20 +75,26 @@ class KVCache:
     """``(layers, b * n, heads, capacity, size)``, time-rotated."""
     values: Tensor
     """Same shape."""
+    last: Tensor
+    """``(b, f, h, w, c)``: the last chunk as it was fed back, zeros before the first."""
     length: Tensor
     """``int64 (b,)``: chunks written so far, which is also the next chunk's position in time."""
-    tokens: int
-    """``n``."""
 
     @classmethod
     def empty(
-        cls, *, layers: int, worlds: int, tokens: int, heads: int, capacity: int, size: int, dtype: torch.dtype,
-        device: torch.device | str = "cpu",
+        cls, *, layers: int, worlds: int, chunk: tuple[int, int, int, int], heads: int, capacity: int, size: int,
+        dtype: torch.dtype, device: torch.device | str = "cpu",
     ) -> "KVCache":  # fmt: skip
-        """Allocate an empty ring of ``capacity`` chunks."""
-        shape = (layers, worlds * tokens, heads, capacity, size)
-        zeros = torch.zeros(shape, dtype=dtype, device=device)
-        return cls(zeros, torch.zeros_like(zeros), torch.zeros(worlds, dtype=torch.int64, device=device), tokens)
+        """Allocate a ring of ``capacity`` chunks of shape ``chunk`` (f, h, w, c)."""
+        _, h, w, _ = chunk
+        keys = torch.zeros(layers, worlds * h * w, heads, capacity, size, dtype=dtype, device=device)
+        last = torch.zeros(worlds, *chunk, dtype=dtype, device=device)
+        return cls(keys, torch.zeros_like(keys), last, torch.zeros(worlds, dtype=torch.int64, device=device))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one chunk, ``n``."""
+        return self.keys.shape[1] // len(self.length)
 
     @property
     def capacity(self) -> int:
@@ -101,35 +107,48 @@ class KVCache:
         hidden = torch.where(written, 0.0, float("-inf")).to(self.keys.dtype)
         return hidden.repeat_interleave(self.tokens, 0)[:, None, None]
 
-    def append(self, keys: Tensor, values: Tensor, worlds: Tensor | None = None) -> None:
-        """Write one chunk's ``(layers, b * n, heads, 1, size)`` into the next slot of every (or the given) world.
+    def view(self, world: int) -> "KVCache":
+        """Return the cache of one world alone; what is appended to it is appended here."""
+        rows, one = self._rows(world), slice(world, world + 1)
+        return KVCache(self.keys[:, rows], self.values[:, rows], self.last[one], self.length[one])
+
+    def append(self, keys: Tensor, values: Tensor, latents: Tensor) -> None:
+        """Write one finished chunk into every world's next slot.
 
         Args:
-            keys: time-rotated keys, as collected by the transformer.
-            values: values.
-            worlds: ``bool (b,)``: only these worlds advance; None means all.
+            keys: time-rotated ``(layers, b * n, heads, 1, size)``, as the transformer returns them.
+            values: same shape.
+            latents: the chunk as it was fed to the transformer, ``(b, f, h, w, c)``.
         """
-        chosen = range(len(self.length)) if worlds is None else torch.nonzero(worlds).flatten().tolist()
-        for world in chosen:
-            rows = slice(world * self.tokens, (world + 1) * self.tokens)
+        for world in range(len(self.length)):
+            rows = self._rows(world)
             slot = int(self.length[world]) % self.capacity
             self.keys[:, rows, :, slot] = keys[:, rows, :, 0]
             self.values[:, rows, :, slot] = values[:, rows, :, 0]
-            self.length[world] += 1
+        self.last.copy_(latents)
+        self.length += 1
 
     def clear(self, world: int) -> None:
-        """Forget everything of one world."""
-        self.length[world] = 0
+        """Forget everything of one world, to the bit."""
+        for part in self._parts(world).values():
+            part.zero_()
 
     def save(self, world: int) -> dict[str, Tensor]:
         """Copy one world's part."""
-        rows = slice(world * self.tokens, (world + 1) * self.tokens)
-        return {"keys": self.keys[:, rows].clone(), "values": self.values[:, rows].clone(),
-                "length": self.length[world].clone()}  # fmt: skip
+        return {name: part.clone() for name, part in self._parts(world).items()}
 
     def restore(self, world: int, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`save` returned."""
-        rows = slice(world * self.tokens, (world + 1) * self.tokens)
-        self.keys[:, rows] = state["keys"]
-        self.values[:, rows] = state["values"]
-        self.length[world] = state["length"]
+        for name, part in self._parts(world).items():
+            part.copy_(state[name])
+
+    def shapes(self, world: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what :meth:`save` returns."""
+        return {name: tuple(part.shape) for name, part in self._parts(world).items()}
+
+    def _rows(self, world: int) -> slice:
+        return slice(world * self.tokens, (world + 1) * self.tokens)
+
+    def _parts(self, world: int) -> dict[str, Tensor]:
+        """Return views of everything that belongs to one world."""
+        return {name: getattr(self.view(world), name) for name in ("keys", "values", "last", "length")}

@@ -37,6 +37,15 @@ class AutoencoderConfig:
     decoder_depths: tuple[int, ...] = (1, 3, 3)
     """Residual blocks at each of those scales."""
 
+    def __post_init__(self) -> None:
+        scales = (self.encoder_widths, self.encoder_depths, self.decoder_widths, self.decoder_depths)
+        if any(len(values) != len(scales[0]) for values in scales):
+            raise UserError("encoder and decoder widths and depths must name the same number of scales")
+        if self.stem * 2 ** (len(self.encoder_widths) - 1) != DOWNSAMPLING:
+            raise UserError(f"stem {self.stem} and {len(self.encoder_widths)} scales do not reduce by {DOWNSAMPLING}")
+        if any(width % 8 for width in (*self.encoder_widths, *self.decoder_widths)):
+            raise UserError("encoder and decoder widths must be multiples of 8 (the groups of the normalisation)")
+
 
 class ResidualBlock(nn.Module):
     """Normalise, 3x3, SiLU, 3x3, add."""
@@ -79,6 +88,13 @@ class Autoencoder(nn.Module):
         decoder += [nn.GroupNorm(8, widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], folded, 3, padding=1)]
         decoder.append(nn.PixelShuffle(config.stem))
         self.decoder = nn.Sequential(*decoder)
+
+    def channels_last(self) -> "Autoencoder":
+        """Store convolution weights with channels innermost, the layout CPUs convolve fastest; returns self."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
 
     def encode(self, frames: Tensor) -> Tensor:
         """Encode frames ``uint8 (b, H, W, 3)`` to latents ``(b, h, w, c)`` of unit RMS over ``c``, in fp32.

@@ -1,5 +1,6 @@
 """One file holds a world: weights (bf16), configs and provenance, as safetensors. Loading never unpickles."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from latentcraft.errors import UserError
@@ -32,6 +33,15 @@ class WorldModel:
     """How it was trained: steps, frames, seconds, data, version."""
 
 
+def digest(module: nn.Module) -> str:
+    """Return a short name for a network's weights as a checkpoint would hold them (in bf16)."""
+    sha = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        sha.update(name.encode())
+        sha.update(value.detach().cpu().to(torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
 def _tuples(config: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
 
@@ -54,7 +64,8 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
         "provenance": json.dumps(world.provenance),
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        # Through bytes, so that a full disk is an OSError like any other.
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def load_checkpoint(
@@ -84,9 +95,9 @@ def load_checkpoint(
             assert isinstance(module, nn.Module)
             module.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
             module.to(device=device, dtype=dtype).requires_grad_(False).eval()
+        height, width = json.loads(metadata["frame_size"])
+        provenance = json.loads(metadata["provenance"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not fit this version of latentcraft ({reason}); retrain it") from error
-    autoencoder.to(memory_format=torch.channels_last)
-    height, width = json.loads(metadata["frame_size"])
-    return WorldModel(autoencoder, dit, (height, width), json.loads(metadata["provenance"]))
+    return WorldModel(autoencoder.channels_last(), dit, (height, width), provenance)

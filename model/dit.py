@@ -5,6 +5,8 @@
 * rotary positions only (2-D in space, 1-D in time), so other frame sizes and lengths stay open
 * RMSNorm, QK-norm, ReLU^2, adaLN-zero from signal level, step size, actions and task
 * predicts the clean latent; reward and termination are read off the finished chunk's features
+* every token also gets the patch at its place in the previous clean chunk, as diffusion models of games do by stacking
+  frames (DIAMOND, arXiv 2405.12399): attention within the chunk can then move the picture as the camera turns
 * training runs a clean and several noised copies of a clip side by side: every noised chunk attends to *clean* past
   chunks, exactly what streaming with a cache does (cf. ACDiT, arXiv 2412.07720). Copies are the axis ``g``; copy 0 is
   the context, and streaming or a plain causal forward is the case of one copy.
@@ -19,6 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
 from latentcraft.model.tasks import TASKS
@@ -47,6 +50,14 @@ class DiTConfig:
     """Latent channels ``c``, equal to the autoencoder's."""
     context: int = 16
     """Chunks a query may see, itself included; also the clip length of training."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.head_size or self.head_size % 4:
+            raise UserError(f"width {self.width} must be a multiple of head_size {self.head_size}, and that of 4")
+        if self.depth < self.temporal_every:
+            raise UserError(f"depth {self.depth} has no temporal layer; it must be at least {self.temporal_every}")
+        if self.context < 5:
+            raise UserError(f"context must be at least 5 chunks (the warm-up and the one after it), got {self.context}")
 
 
 class Outcomes(NamedTuple):
@@ -77,6 +88,11 @@ class Modulation(NamedTuple):
     shift: Tensor
     scale: Tensor
     gate: Tensor
+
+
+def patches(latents: Tensor) -> Tensor:
+    """Cut latents ``(b, g, t, f, h, w, c)`` into spacetime patches, ``(b, g, t, h * w, f * c)``."""
+    return rearrange(latents, "b g t f h w c -> b g t (h w) (f c)")
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -119,7 +135,8 @@ class Layer(nn.Module):
             q, k, v = qkv.unbind(0)
             q, k = rotate(rms_norm(q) * self.q_scale, cos, sin), rotate(rms_norm(k) * self.k_scale, cos, sin)
             keys, values = k[:, :, :t], v[:, :, :t]
-            y = attend_past(q, k, v, *((keys, values) if past is None else past), mask)
+            past_keys, past_values = (keys, values) if past is None else past
+            y = attend_past(q, k, v, past_keys, past_values, mask)
             y = rearrange(y, "(b n) h (g t) s -> b g t n (h s)", b=b, g=g)
         else:
             qkv = rearrange(qkv, "b g t n (k h s) -> k (b g t) h n s", k=3, s=self.head_size)
@@ -139,6 +156,7 @@ class SpacetimeDiT(nn.Module):
         self.config = config
         width, patch = config.width, config.chunk * config.channels
         self.embed = nn.Linear(patch, width)
+        self.embed_past = nn.Linear(patch, width, bias=False)
         self.signal = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.step = nn.Embedding(len(STEP_SIZES), width)
         features = config.chunk * (NUM_BUTTONS + 4)
@@ -156,7 +174,7 @@ class SpacetimeDiT(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Truncated-normal matrices scaled by fan-in; gates, modulations and outputs start at zero (adaLN-zero)."""
+        """Truncated-normal matrices scaled by fan-in; modulations and outputs start at zero, gates just open."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
@@ -177,12 +195,13 @@ class SpacetimeDiT(nn.Module):
         """Number of layers that have keys and values to cache."""
         return sum(1 for layer in self.layers if layer.temporal)
 
-    def empty_cache(self, worlds: int, tokens: int) -> KVCache:
-        """Allocate a cache for ``worlds`` streams of ``tokens`` patches; a query sees ``context - 1`` past chunks."""
-        size, weight = self.config.head_size, self.final.weight
+    def empty_cache(self, worlds: int, grid: tuple[int, int]) -> KVCache:
+        """Allocate a cache for ``worlds`` streams of ``grid`` (h, w); a query sees ``context - 1`` past chunks."""
+        config, weight = self.config, self.final.weight
         return KVCache.empty(
-            layers=self.temporal_layers, worlds=worlds, tokens=tokens, heads=self.config.width // size,
-            capacity=self.config.context - 1, size=size, dtype=weight.dtype, device=weight.device,
+            layers=self.temporal_layers, worlds=worlds, chunk=(config.chunk, *grid, config.channels),
+            heads=config.width // config.head_size, capacity=config.context - 1, size=config.head_size,
+            dtype=weight.dtype, device=weight.device,
         )  # fmt: skip
 
     def condition(self, signal: Tensor, step: Tensor, actions: Tensor, has_actions: Tensor, task: Tensor) -> Tensor:
@@ -224,7 +243,11 @@ class SpacetimeDiT(nn.Module):
         if task is None:
             task = torch.zeros(b, dtype=torch.int64, device=latents.device)
         c = F.silu(self.condition(signal, step, actions, has_actions, task))  # (b, g, t, d)
-        x = self.embed(rearrange(latents, "b g t f h w c -> b g t (h w) (f c)").to(dtype)) + c[..., None, :]
+        if cache is None:
+            past_chunk = torch.cat([torch.zeros_like(latents[:, :1, :1]), latents[:, :1, :-1]], 2)
+        else:
+            past_chunk = cache.last[:, None, None]
+        x = self.embed(patches(latents).to(dtype)) + self.embed_past(patches(past_chunk).to(dtype)) + c[..., None, :]
 
         space = grid_angles(h, w, size, latents.device)
         if cache is None:
@@ -238,7 +261,8 @@ class SpacetimeDiT(nn.Module):
         space_cos, space_sin = space.cos().to(dtype), space.sin().to(dtype)
         time_cos, time_sin = time.cos().to(dtype), time.sin().to(dtype)
 
-        keys, values = [], []
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
         for layer in self.layers:
             if layer.temporal:
                 past = None if cache is None else (cache.keys[len(keys)], cache.values[len(keys)])

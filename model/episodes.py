@@ -337,7 +337,7 @@ def _our_actions(lines: _Lines) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             terminated[row] = line.get("terminated", False)
         except KeyError as error:
             raise lines.error(row, f"the key {error} is missing") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise lines.error(row, f"a value is not a number or the camera not a pair ({error})") from error
     buttons, camera = actions[:, :PITCH], actions[:, PITCH:]
     bad = ((buttons != 0) & (buttons != 1)).any(1) | ~np.isfinite(actions).all(1) | ~np.isfinite(rewards)
@@ -372,7 +372,7 @@ def _vpt_actions(lines: _Lines) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                     raise ValueError(f"hotbar {hotbar!r}")
                 action[BUTTON_INDEX[f"hotbar.{hotbar + 1}"]] = 1
             action[PITCH:] = np.clip((mouse["dy"] * VPT_CAMERA, mouse["dx"] * VPT_CAMERA), -CAMERA_LIMIT, CAMERA_LIMIT)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise lines.error(row, f"not a VPT line ({error!r})") from error
         if not np.isfinite(action).all():
             raise lines.error(row, "the mouse movement is not finite")
@@ -383,11 +383,11 @@ def _poses(lines: _Lines, foreign: bool) -> np.ndarray | None:
     """Return poses ``float32 (t, 5)`` or None if any line has none."""
     keys = ("xpos", "ypos", "zpos", "yaw", "pitch")
     rows = [[line.get(key) for key in keys] if foreign else line.get("pose") for line in lines.rows]
-    if any(pose is None or None in pose for pose in rows):
+    if any(pose is None or (isinstance(pose, list) and None in pose) for pose in rows):
         return None
     try:
         poses = np.array(rows, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         poses = np.zeros(0, np.float32)
     if poses.shape != (len(rows), 5):
         raise UserError(f"{lines.path}: every pose must be 5 numbers [x, y, z, yaw, pitch] or null; repair the lines")

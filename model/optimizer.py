@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,3 @@ class MasterOptimizer:
             parameter.copy_(self.masters[name].view_as(parameter))
         self.muon.load_state_dict(state["muon"])
         self.adamw.load_state_dict(state["adamw"])
-
-
-def assign(module: nn.Module, values: dict[str, Tensor]) -> None:
-    """Copy named ``values`` into ``module``'s parameters, reshaping (masters are flattened)."""
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(values[name].view_as(parameter))

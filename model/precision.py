@@ -1,5 +1,6 @@
-"""Which number format this machine multiplies fastest, found by a short probe and not by the CPU's name."""
+"""Which number format this machine multiplies fastest."""
 
+import platform
 import time
 from functools import lru_cache
 
@@ -21,15 +22,26 @@ def matmul_flops(dtype: torch.dtype, size: int = PROBE_SIZE, *, repeats: int = 5
     return 2 * size**3 / best
 
 
+def has_fast_bf16() -> bool | None:
+    """Whether this CPU multiplies bf16 natively (AVX512-BF16, AMX); None where torch cannot tell."""
+    known = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    if platform.machine().lower() not in ("x86_64", "amd64") or None in known:
+        return None
+    return any(supported() for supported in known if supported is not None)
+
+
 @lru_cache(maxsize=4)
 def fast_dtype(device: str = "cpu") -> torch.dtype:
-    """Return bf16 where it is faster than fp32 (AVX512-BF16, AMX, recent GPUs), else fp32.
+    """Return bf16 where it is faster than fp32, else fp32.
 
-    Emulated bf16 is several times *slower* than fp32, so a margin of 1.2 decides safely on a busy machine.
+    The CPU's own word decides where there is one, since a game must play the same bits in every process; a probe
+    decides on other machines. Emulated bf16 is several times *slower* than fp32, so a margin of 1.2 tells them apart.
     """
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     if not device.startswith("cpu"):
         return torch.float32
-    faster = matmul_flops(torch.bfloat16) > 1.2 * matmul_flops(torch.float32)
+    faster = has_fast_bf16()
+    if faster is None:
+        faster = matmul_flops(torch.bfloat16) > 1.2 * matmul_flops(torch.float32)
     return torch.bfloat16 if faster else torch.float32

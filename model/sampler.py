@@ -5,6 +5,7 @@ from torch import Tensor
 
 from latentcraft.errors import UserError
 from latentcraft.model.attention import KVCache
+from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import STEP_SIZES, Outcomes, SpacetimeDiT
 from latentcraft.model.objective import CONTEXT_SIGNAL, add_noise, velocity
 
@@ -45,13 +46,13 @@ def denoise(
         predicted = dit(z, signal, step, actions[:, None], has_actions=has_actions, task=task, cache=cache).latents
         z = z + size * velocity(predicted.float(), z, signal)
     # Real latents have unit RMS at each position, so a dreamed one is put back on that sphere.
-    return unit_rms(z[:, 0, 0])
+    return Autoencoder.normalise(z[:, 0, 0])
 
 
 @torch.no_grad()
 def commit(
     dit: SpacetimeDiT, cache: KVCache, latents: Tensor, noise: Tensor, actions: Tensor, *, task: Tensor | None = None,
-    has_actions: Tensor | None = None, worlds: Tensor | None = None, signal: float = CONTEXT_SIGNAL,
+    has_actions: Tensor | None = None,
 ) -> Outcomes:  # fmt: skip
     """Append a finished chunk to the cache, slightly noised; returns its reward and termination logits.
 
@@ -63,19 +64,12 @@ def commit(
         actions: ``(b, f, a)`` that led to the chunk.
         task: see :meth:`SpacetimeDiT.forward`.
         has_actions: see :meth:`SpacetimeDiT.forward`.
-        worlds: ``bool (b,)``; only these are appended. None means all.
-        signal: signal level of the context.
     """
     b = len(latents)
-    level = torch.full((b, 1, 1), signal, device=latents.device)
+    level = torch.full((b, 1, 1), CONTEXT_SIGNAL, device=latents.device)
     z = add_noise(latents.float()[:, None, None], noise.float()[:, None, None], level)
     step = torch.zeros((b, 1, 1), dtype=torch.int64, device=latents.device)
     prediction = dit(z, level, step, actions[:, None], has_actions=has_actions, task=task, cache=cache)
-    cache.append(prediction.keys, prediction.values, worlds)
+    cache.append(prediction.keys, prediction.values, z[:, 0, 0])
     return Outcomes(prediction.outcomes.reward[:, 0], prediction.outcomes.terminated[:, 0])
 
-
-def unit_rms(latents: Tensor) -> Tensor:
-    """Scale each position of ``(..., c)`` to unit RMS, the autoencoder's convention."""
-    latents = latents.float()
-    return latents * torch.rsqrt(latents.square().mean(-1, keepdim=True) + 1e-6)

@@ -38,11 +38,12 @@ class WorldSpec:
 
 @dataclass(frozen=True)
 class Start:
-    """Where one game begins. Exactly one of ``seed``, ``episode``, ``media`` is given; none means "from nothing"."""
+    """Where one game begins. At most one of ``seed``, ``episode``, ``media`` is given; none means "from nothing"."""
 
     seed: int | None = None
-    """Reference-world seed: terrain, spawn, task, weather, time of day and the warm-up are functions of it. For the
-    dream it also seeds the noise, whatever the other fields say (default 0)."""
+    """Reference-world seed: terrain, spawn, task, weather, time of day and the warm-up are functions of it."""
+    noise_seed: int | None = None
+    """Seeds the dream's noise; None takes ``seed``, or 0."""
     episode: Path | None = None
     """An episode's ``NAME.jsonl`` or ``NAME.mp4``: start from its frames and actions (dream only)."""
     frame: int = 0

@@ -35,7 +35,12 @@ def make_world(
     if name == "voxel":
         from latentcraft.simulator.voxel.world import VoxelWorld
 
-        return VoxelWorld(num_worlds=num_worlds, task=task, frame_size=frame_size or (96, 160), chunk=chunk or 4)
+        return VoxelWorld(
+            num_worlds=num_worlds,
+            task=task,
+            frame_size=(96, 160) if frame_size is None else frame_size,
+            chunk=4 if chunk is None else chunk,
+        )
     if name == "dream":
         from latentcraft.simulator.dream.world import DreamWorld
 

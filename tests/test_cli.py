@@ -76,3 +76,22 @@ def test_bad_values_are_one_line_that_names_the_key(words: list[str], named: str
     assert main(words) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "raised, line",
+    [
+        (PermissionError(13, "Permission denied", "/data/x"), "latentcraft bench: /data/x: Permission denied\n"),
+        (OSError(28, "No space left on device"), "latentcraft bench: No space left on device\n"),
+        (OSError("two\nlines"), "latentcraft bench: two lines\n"),
+    ],
+)
+def test_files_that_fail_are_one_line(
+    raised: OSError, line: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(config: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("latentcraft.agents.bench.main", fail)
+    assert main(["bench"]) == 2
+    assert capsys.readouterr().err == line

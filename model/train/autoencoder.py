@@ -19,7 +19,7 @@ from latentcraft.model.train.samples import save_rows
 class AutoencoderStageConfig:
     """Training of the autoencoder."""
 
-    steps: int = 3000
+    steps: int = 1800
     """Optimiser steps."""
     batch: int = 32
     """Frames a step; at 16, Muon itself takes a quarter of the step."""
@@ -37,12 +37,18 @@ class AutoencoderStageConfig:
 
 def load_frames(paths: list[Path], max_frames: int, frame_size: tuple[int, int]) -> Tensor:
     """Read at most ``max_frames`` frames ``uint8 (k, H, W, 3)``, evenly spaced over the episodes at ``paths``."""
-    lengths = [path.read_bytes().count(b"\n") for path in paths]
-    stride = max(1, math.ceil(sum(lengths) / max_frames))
-    parts = [torch.from_numpy(episode.frames[::stride].copy()) for _, episode in read_all(paths, frame_size=frame_size)]
-    if not parts:
+    total = sum(path.read_bytes().count(b"\n") for path in paths)
+    stride = max(1, math.ceil(total / max_frames))
+    # One allocation: a list of parts and their concatenation would need twice the memory.
+    frames = torch.empty((math.ceil(total / stride), *frame_size, 3), dtype=torch.uint8)
+    count = seen = 0
+    for _, episode in read_all(paths, frame_size=frame_size):
+        part = torch.from_numpy(episode.frames[-seen % stride :: stride])[: len(frames) - count]
+        frames[count : count + len(part)] = part
+        count, seen = count + len(part), seen + len(episode)
+    if not count:
         raise UserError("no readable episode to train the autoencoder on; record some with `latentcraft record`")
-    return torch.cat(parts)
+    return frames[:count]
 
 
 def reconstruction_loss(pixels: Tensor, target: Tensor, edge_weight: float) -> Tensor:
@@ -77,10 +83,11 @@ class AutoencoderStage:
         torch.manual_seed(seed)
         self.config, self.seed, self.frames, self.device = config, seed, frames, device
         self.held_out = held_out[torch.linspace(0, len(held_out) - 1, min(128, len(held_out))).long()].to(device)
-        network = Autoencoder(config.model)
+        network = Autoencoder(config.model).to(device)
+        # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(network, config.optimizer, not_matrices=("encoder.1.", "decoder.0."))
-        self.network = network.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-        self.average = Autoencoder(config.model).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.network = network.to(dtype=dtype).channels_last()
+        self.average = Autoencoder(config.model).to(device=device, dtype=dtype).channels_last()
 
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -101,7 +108,7 @@ class AutoencoderStage:
         self.optimizer.copy_average_to(self.average)
         decoded = torch.cat([self.average.decode(self.average.encode(part)) for part in self.held_out.split(16)])
         shown = torch.linspace(0, len(decoded) - 1, 6).long()
-        save_rows([self.held_out[shown], decoded[shown]], directory / f"autoencoder-{step:06d}.png")
+        save_rows([self.held_out[shown].cpu(), decoded[shown].cpu()], directory / f"autoencoder-{step:06d}.png")
         return {"psnr": psnr(decoded, self.held_out)}
 
     def state_dict(self) -> dict[str, Any]:

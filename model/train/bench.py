@@ -32,8 +32,8 @@ def training_speed(*, steps: int = 6, compile: bool = False) -> dict[str, float]
         compile: with ``torch.compile``, whose first step takes minutes and is not counted.
 
     Returns:
-        ``step_seconds`` (median), ``frames_per_second`` (frames of distinct clips), ``noised_frames_per_second`` (frames
-        that carry loss: every clip is noised several times) and ``parameters``.
+        ``step_seconds`` (median), ``frames_per_second`` (frames of distinct clips), ``noised_frames_per_second``
+        (frames that carry loss: every clip is noised several times) and ``parameters``.
     """
     config = DynamicsStageConfig(compile=compile, bootstrap_share=0.0)
     model = config.model

@@ -18,7 +18,7 @@ def compiled(module: nn.Module) -> Callable[..., Any]:
             return module(*args, **kwargs)
         try:
             return fast(*args, **kwargs)
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
+        except torch._dynamo.exc.TorchDynamoException as error:
             warnings.warn(f"torch.compile is not usable here ({type(error).__name__}); training eagerly", stacklevel=2)
             state["run"] = module
             return module(*args, **kwargs)

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
+from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.objective import (
@@ -30,7 +32,7 @@ from latentcraft.model.train.samples import save_rows
 class DynamicsStageConfig:
     """Training of the transformer."""
 
-    steps: int = 6000
+    steps: int = 3300
     """Optimiser steps."""
     batch: int = 2
     """Clips a step."""
@@ -38,8 +40,8 @@ class DynamicsStageConfig:
     """Noised copies of each clip; they share the clean copy's work, so two cost 1.5 times one."""
     bootstrap_share: float = 0.25
     """Share of steps that train the larger step sizes."""
-    bootstrap_start: float = 0.15
-    """Share of all steps after which they begin; before, their teacher knows nothing."""
+    bootstrap_start: int = 500
+    """Step at which they begin; before, their teacher knows nothing."""
     action_dropout: float = 0.1
     """Share of clips whose actions are hidden, so that the net also models video without them."""
     outcome_weight: float = 0.1
@@ -66,14 +68,15 @@ class DynamicsStage:
         """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device = config, seed, data, device
-        self.autoencoder, self.dtype = autoencoder, dtype
+        self.autoencoder, self.codec = autoencoder, digest(autoencoder)
         model = config.model
-        network = SpacetimeDiT(model)
+        network = SpacetimeDiT(model).to(device)
+        # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
             network, config.optimizer,
-            not_matrices=("embed.", "signal.", "step.", "action.", "task.", "modulation.", "final", "outcome"),
+            not_matrices=("embed", "signal.", "step.", "action.", "task.", "modulation.", "final", "outcome"),
         )  # fmt: skip
-        self.network = network.to(device=device, dtype=dtype)
+        self.network = network.to(dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.forward = compiled(self.network) if config.compile else self.network
         self.teach = compiled(self.average) if config.compile else self.average
@@ -83,10 +86,10 @@ class DynamicsStage:
         config, model = self.config, self.config.model
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         clips = self.data.sample(config.batch, model.context, model.chunk, generator).to(self.device)
-        late = step >= config.bootstrap_start * steps
-        bootstrap = late and torch.rand((), generator=generator).item() < config.bootstrap_share
+        draw = torch.rand((), generator=generator).item()
+        bootstrap = step >= config.bootstrap_start and draw < config.bootstrap_share
         shape = (config.batch, config.copies, model.context)
-        signal, size = sample_levels(shape, bootstrap, generator)
+        signal, size = (part.to(self.device) for part in sample_levels(shape, bootstrap, generator))
         has_actions = torch.rand(config.batch, generator=generator) >= config.action_dropout
         context_signal = sample_context_levels((config.batch, model.context), generator)
         batch = Noised.make(clips, signal, size, context_signal, has_actions, generator)
@@ -118,7 +121,8 @@ class DynamicsStage:
         t = self.config.model.context
         generator = torch.Generator().manual_seed(self.seed)
         context = torch.full((b, t), CONTEXT_SIGNAL)
-        signal, size = torch.zeros(b, 1, t), torch.zeros(b, 1, t, dtype=torch.int64)
+        signal = torch.zeros(b, 1, t, device=self.device)
+        size = torch.zeros(b, 1, t, dtype=torch.int64, device=self.device)
         batch = Noised.make(clips, signal, size, context, torch.ones(b, dtype=torch.bool), generator)
 
         def from_noise(batch: "Noised") -> float:
@@ -137,16 +141,16 @@ class DynamicsStage:
         clips, t = self.check, self.config.model.context
         latents = clips.latents[:shown]
         b, _, _, h, w, _ = latents.shape
-        cache = self.average.empty_cache(b, h * w)
+        cache = self.average.empty_cache(b, (h, w))
         generator = torch.Generator().manual_seed(self.seed)
         rows = []
         for index in range(t):
             actions, task = clips.actions[:shown, index], clips.task[:shown]
-            noise = torch.randn(latents[:, 0].shape, generator=generator).to(latents.device)
+            noise, context_noise = torch.randn((2, *latents[:, 0].shape), generator=generator).to(latents.device)
             chunk = latents[:, index]
             if index >= context:
                 chunk = denoise(self.average, cache, noise, actions, steps=self.config.sample_steps, task=task)
-            commit(self.average, cache, chunk, noise, actions, task=task)
+            commit(self.average, cache, chunk, context_noise, actions, task=task)
             rows.append(chunk[:, -1])
         dream = self.autoencoder.decode(torch.stack(rows, 1).flatten(0, 1)).unflatten(0, (b, t))
         truth = self.autoencoder.decode(latents[:, :, -1].flatten(0, 1)).unflatten(0, (b, t))
@@ -155,9 +159,11 @@ class DynamicsStage:
         save_rows(pairs, path)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.optimizer.state_dict()
+        return {**self.optimizer.state_dict(), "codec": self.codec}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["codec"] != self.codec:
+            raise UserError("it learned the latents of another autoencoder than the run now has")
         self.optimizer.load_state_dict(state)
 
     def result(self) -> SpacetimeDiT:

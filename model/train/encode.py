@@ -1,14 +1,20 @@
-"""Stage 2: every episode's frames become latents, one safetensors file an episode; resumable, since each is atomic."""
+"""Stage 2: every episode's frames become latents, one safetensors file an episode; resumable, since each is atomic.
+
+A file names the autoencoder it was made with and the video it was made from; where either has changed since, the
+episode is encoded anew, so that a transformer never learns latents its decoder does not speak.
+"""
 
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from tqdm import tqdm
 
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.checkpoint import digest
 from latentcraft.model.episodes import read_all
 from latentcraft.model.tasks import TASK_INDEX
 
@@ -20,7 +26,7 @@ BATCH = 32
 def encode_episodes(
     autoencoder: Autoencoder, paths: list[Path], out: Path, frame_size: tuple[int, int], *, device: str = "cpu"
 ) -> list[Path]:
-    """Encode the episodes at ``paths`` into ``out/NAME.safetensors``; those already there are kept.
+    """Encode the episodes at ``paths`` into ``out/NAME.safetensors``; those there and still current are kept.
 
     Each file holds ``latents`` ``float16 (frames, h, w, c)``, ``actions``, ``rewards``, ``terminated`` and ``task``.
 
@@ -30,9 +36,9 @@ def encode_episodes(
     Raises:
         UserError: not one episode was readable, or the disk is full.
     """
-    out.mkdir(parents=True, exist_ok=True)
     targets = {path: out / f"{path.stem}.safetensors" for path in paths}
-    missing = [path for path, target in targets.items() if not target.exists()]
+    codec = digest(autoencoder)
+    missing = [path for path, target in targets.items() if stamp(target) != origin(path, codec)]
     done = len(paths) - len(missing)
     with tqdm(total=len(paths), initial=done, desc="encode", unit="episode", mininterval=2.0) as bar:
         for path, episode in read_all(missing, frame_size=frame_size):
@@ -46,9 +52,25 @@ def encode_episodes(
                 "task": torch.tensor([TASK_INDEX.get(episode.task, 0)]),
             }
             with replacing(targets[path]) as temporary:
-                save_file(tensors, temporary)
+                temporary.write_bytes(save(tensors, origin(path, codec)))
             bar.update()
     files = sorted(target for target in targets.values() if target.exists())
     if not files:
         raise UserError("no readable episode to encode; record some with `latentcraft record`")
     return files
+
+
+def origin(path: Path, codec: str) -> dict[str, str]:
+    """Return what the latents of the episode at ``path`` depend on: its video, and the autoencoder's digest."""
+    video = path.with_suffix(".mp4")
+    status = video.stat() if video.exists() else None
+    return {"autoencoder": codec, "video": f"{status.st_size}-{status.st_mtime_ns}" if status else "missing"}
+
+
+def stamp(target: Path) -> dict[str, str] | None:
+    """Return the origin written into an encoded episode, None if there is no readable one."""
+    try:
+        with safe_open(str(target), "pt") as file:
+            return file.metadata()
+    except (SafetensorError, OSError):
+        return None

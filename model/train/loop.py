@@ -1,5 +1,6 @@
 """The loop every stage shares: resume, step, log, sample, save; killed at any moment it goes on from its last save."""
 
+import io
 import json
 import math
 import signal
@@ -22,7 +23,7 @@ class LoopConfig:
     """How a stage runs, whatever it trains."""
 
     steps: int
-    """Optimiser steps in all. May be raised to go on with a finished stage."""
+    """Optimiser steps in all."""
     save_seconds: float = 180.0
     """Wall-clock time between saves of the whole training state."""
     log_every: int = 20
@@ -34,7 +35,9 @@ class LoopConfig:
 
 
 class Stage(Protocol):
-    """What a stage gives the loop. Every step is a function of its number, so a resumed run repeats an unbroken one."""
+    """What a stage gives the loop. A step is a function of its number and of how many there are in all, so that a
+    resumed run repeats an unbroken one.
+    """
 
     name: str
 
@@ -103,7 +106,7 @@ def run_stage(stage: Stage, config: LoopConfig, out: Path) -> Progress:
             if last or stopped or overdue or time.monotonic() - last_save > config.save_seconds:
                 _save(stage, progress, state_path)
                 last_save = time.monotonic()
-            if (stopped or overdue) and not last:
+            if stopped or (overdue and not last):
                 raise Interrupted(
                     f"{stage.name} stopped at step {progress.step} of {config.steps}, saved in {state_path}; "
                     "the same command goes on from there"
@@ -123,7 +126,7 @@ def _resume(stage: Stage, path: Path) -> Progress:
     if not path.exists():
         return Progress()
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         stage.load_state_dict(state["stage"])
     except Exception as error:  # torch raises many kinds for a torn or foreign file
         reason = str(error).splitlines()[0]
@@ -132,13 +135,18 @@ def _resume(stage: Stage, path: Path) -> Progress:
 
 
 def _save(stage: Stage, progress: Progress, path: Path) -> None:
+    buffer = io.BytesIO()  # through bytes, so that a full disk is an OSError like any other
+    torch.save({"stage": stage.state_dict(), "progress": vars(progress)}, buffer)
     with replacing(path) as temporary:
-        torch.save({"stage": stage.state_dict(), "progress": vars(progress)}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def _log(path: Path, line: dict[str, float]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another out=") from error
 
 
 @contextmanager

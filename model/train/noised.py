@@ -34,10 +34,10 @@ class Noised(NamedTuple):
     ) -> "Noised":  # fmt: skip
         """Noise ``clips`` once at ``context_signal (b, t)`` and as often as ``signal (b, k, t)`` says."""
         device = clips.latents.device
-        levels = torch.cat([context_signal[:, None], signal], 1).to(device)
+        levels = torch.cat([context_signal[:, None].to(device), signal], 1)
         b, g, t = levels.shape
         noise = torch.randn((b, g, *clips.latents.shape[1:]), generator=generator).to(device)
-        steps = torch.cat([torch.zeros(b, 1, t, dtype=torch.int64), step], 1).to(device)
+        steps = torch.cat([torch.zeros(b, 1, t, dtype=torch.int64, device=device), step], 1)
         latents = add_noise(clips.latents[:, None], noise, levels)
         return cls(latents, levels, steps, clips.actions, has_actions.to(device), clips.task)
 

@@ -6,6 +6,7 @@ import time
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -18,6 +19,7 @@ from latentcraft.model.checkpoint import WorldModel, save_checkpoint
 from latentcraft.model.episodes import list_episodes
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.precision import fast_dtype
+from latentcraft.model.sampler import STEPS
 from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderStageConfig, load_frames
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
@@ -64,6 +66,25 @@ class TrainConfig:
             raise UserError(f"frame_size {list(self.frame_size)} must be positive multiples of {DOWNSAMPLING}")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise UserError(f"precision must be auto, bf16 or fp32, got {self.precision!r}")
+        if self.autoencoder.model.channels != self.dynamics.model.channels:
+            raise UserError(
+                f"autoencoder.model.channels is {self.autoencoder.model.channels} and dynamics.model.channels "
+                f"{self.dynamics.model.channels}; they are the same latent, make them equal"
+            )
+        if self.dynamics.sample_steps not in STEPS:
+            raise UserError(f"dynamics.sample_steps must be one of {', '.join(map(str, STEPS))}")
+        for name, value in (
+            ("threads", self.threads or 1), ("sample_every", self.sample_every),
+            ("autoencoder.steps", self.autoencoder.steps), ("autoencoder.batch", self.autoencoder.batch),
+            ("autoencoder.max_frames", self.autoencoder.max_frames), ("dynamics.steps", self.dynamics.steps),
+            ("dynamics.batch", self.dynamics.batch), ("dynamics.copies", self.dynamics.copies),
+            ("autoencoder.optimizer.warmup", self.autoencoder.optimizer.warmup),
+            ("dynamics.optimizer.warmup", self.dynamics.optimizer.warmup),
+        ):  # fmt: skip
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+        if not 0 <= self.held_out < 1:
+            raise UserError(f"held_out must be from 0 to below 1, got {self.held_out}")
         if self.stop_after not in (None, *STAGES):
             raise UserError(f"stop_after must be one of {', '.join(STAGES)} or null, got {self.stop_after!r}")
 
@@ -72,17 +93,19 @@ def main(config: TrainConfig) -> None:
     """Run every stage that is not done yet."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    fabric = Fabric(accelerator=config.accelerator, devices=1)
+    try:
+        fabric = Fabric(accelerator=config.accelerator, devices=1)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"accelerator={config.accelerator} cannot be used here ({reason}); try auto or cpu") from error
     device = str(fabric.device)
-    dtype = {"auto": fast_dtype(device), "bf16": torch.bfloat16, "fp32": torch.float32}[config.precision]
+    dtype = precision(config, device)
     episodes = list_episodes(config.data)
     if len(episodes) < 2:
         raise UserError(f"{config.data} holds {len(episodes)} episodes and training needs at least 2; record more")
-    held_out = [path for path in episodes if is_held_out(path, config.held_out)] or episodes[-1:]
-    training = [path for path in episodes if path not in set(held_out)]
+    training, held_out = split(episodes, config.held_out)
     out = config.out
-    out.mkdir(parents=True, exist_ok=True)
-    remember(config, out / "config.json")
+    remember(config, dtype, out / "config.json")
     print(f"{len(training)} + {len(held_out)} episodes, {dtype}, {torch.get_num_threads()} threads, {device} -> {out}")
 
     def loop(steps: int) -> LoopConfig:
@@ -91,7 +114,7 @@ def main(config: TrainConfig) -> None:
     frames = check = torch.empty(0, *config.frame_size, 3, dtype=torch.uint8)
     if saved_step(AutoencoderStage.name, out) < config.autoencoder.steps:  # else reading videos would be for nothing
         frames = load_frames(training, config.autoencoder.max_frames, config.frame_size)
-        check = load_frames(held_out, 2048, config.frame_size)
+        check = load_frames(held_out + training[:1], 2048, config.frame_size)
     first = AutoencoderStage(config.autoencoder, frames, check, seed=config.seed, dtype=dtype, device=device)
     del frames
     codec_progress = run_stage(first, loop(config.autoencoder.steps), out)
@@ -104,7 +127,11 @@ def main(config: TrainConfig) -> None:
     names = {path.stem for path in held_out}
     clip = config.dynamics.model.context * config.dynamics.model.chunk
     data = LatentDataset.load([file for file in files if file.stem not in names], clip)
-    check_data = LatentDataset.load([file for file in files if file.stem in names] or files, clip)
+    try:
+        check_data = LatentDataset.load([file for file in files if file.stem in names], clip)
+    except UserError:
+        print("no held-out episode is as long as a clip: validating on the training episodes")
+        check_data = data
     second = DynamicsStage(config.dynamics, data, check_data, autoencoder, seed=config.seed, dtype=dtype, device=device)
     progress = run_stage(second, loop(config.dynamics.steps), out)
     provenance = {
@@ -122,20 +149,51 @@ def main(config: TrainConfig) -> None:
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
-def is_held_out(path: Path, share: float) -> bool:
-    """Whether the episode at ``path`` is kept for validation."""
-    return zlib.crc32(path.stem.encode()) % 10_000 < share * 10_000
+def split(episodes: list[Path], share: float) -> tuple[list[Path], list[Path]]:
+    """Return training and held-out episodes, told apart by a hash of their names; at least one of each."""
+    ranked = sorted(episodes, key=lambda path: zlib.crc32(path.stem.encode()))
+    count = sum(zlib.crc32(path.stem.encode()) % 2**32 < share * 2**32 for path in ranked)
+    count = min(max(count, 1), len(ranked) - 1)
+    return sorted(ranked[count:]), sorted(ranked[:count])
 
 
-def remember(config: TrainConfig, path: Path) -> None:
+def recorded(path: Path) -> dict[str, Any] | None:
+    """Return the configuration a run was begun with, None for a new run.
+
+    Raises:
+        UserError: the file is torn or foreign.
+    """
+    if not path.exists():
+        return None
+    try:
+        before = json.loads(path.read_text())
+        assert all(stage in before for stage in STAGES)
+        assert {"frame_size", "resolved_precision"} <= set(before)
+    except (OSError, ValueError, AssertionError, TypeError) as error:
+        raise UserError(f"{path} is not the configuration of a training run; choose another out=") from error
+    return before
+
+
+def precision(config: TrainConfig, device: str) -> torch.dtype:
+    """Return the number format: the configured one, the one the run was begun with, or what this machine does best."""
+    name = config.precision
+    if name == "auto":
+        before = recorded(config.out / "config.json")
+        # A resumed run keeps its format: a busy machine must not turn the probe and with it the results.
+        name = before["resolved_precision"] if before else name
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}.get(name) or fast_dtype(device)
+
+
+def remember(config: TrainConfig, dtype: torch.dtype, path: Path) -> None:
     """Write the configuration beside the run; refuse to resume a run whose networks had another shape.
 
     Raises:
         UserError: ``path`` holds other shapes.
     """
     described = json.loads(json.dumps(asdict(config), default=str))
-    if path.exists():
-        before = json.loads(path.read_text())
+    described["resolved_precision"] = "bf16" if dtype == torch.bfloat16 else "fp32"
+    before = recorded(path)
+    if before:
         for stage in STAGES:
             if before[stage]["model"] != described[stage]["model"]:
                 raise UserError(f"{path.parent} was begun with another {stage}.model; choose another out= or delete it")

@@ -10,7 +10,7 @@ from av.error import FFmpegError
 from latentcraft.errors import UserError
 from latentcraft.model.actions import noop
 from latentcraft.model.episodes import read_episode
-from latentcraft.simulator.protocol import WARMUP_CHUNKS, Start, WorldSpec
+from latentcraft.simulator.protocol import TICKS_PER_SECOND, WARMUP_CHUNKS, Start, WorldSpec
 from latentcraft.simulator.voxel.caption import describe
 from latentcraft.simulator.voxel.world import VoxelWorld
 
@@ -24,7 +24,7 @@ class Context:
     actions: np.ndarray
     """``float32 (k * f, 20)``."""
     known_actions: bool = True
-    """False for images and videos, whose actions nobody wrote down."""
+    """False for videos, whose actions nobody wrote down."""
     caption: str = ""
     """What the start shows, if known."""
 
@@ -61,6 +61,8 @@ def from_episode(path: Path, first: int, spec: WorldSpec) -> Context:
     """Return the chunks of an episode that begin at frame ``first``."""
     episode = read_episode(path, frame_size=spec.frame_size)
     span = WARMUP_CHUNKS * spec.chunk
+    if len(episode) < spec.chunk:
+        raise UserError(f"episode {path} has only {len(episode)} frames and a chunk {spec.chunk}; choose a longer one")
     if not 0 <= first <= len(episode) - spec.chunk:
         raise UserError(f"episode {path} has {len(episode)} frames; frame must be 0 to {len(episode) - spec.chunk}")
     last = min(first + span, len(episode))
@@ -71,27 +73,40 @@ def from_episode(path: Path, first: int, spec: WorldSpec) -> Context:
 def from_media(path: Path, first: int, spec: WorldSpec) -> Context:
     """Return a video's frames from ``first`` on, or one image held still for a chunk."""
     frames = read_media(path, first, WARMUP_CHUNKS * spec.chunk, spec.frame_size)
+    still = len(frames) == 1
     if len(frames) < spec.chunk:
-        # A still picture: hold the last frame, which is what standing still looks like.
+        # Hold the last frame, which is what standing still looks like.
         frames = np.concatenate([frames, np.repeat(frames[-1:], spec.chunk - len(frames), 0)])
     whole = len(frames) - len(frames) % spec.chunk
-    return Context(frames[:whole], noop(whole), known_actions=len(frames) == spec.chunk)
+    return Context(frames[:whole], noop(whole), known_actions=still)
 
 
 def read_media(path: Path, first: int, count: int, frame_size: tuple[int, int]) -> np.ndarray:
-    """Read up to ``count`` frames of an image or video from frame ``first`` on, resized, ``uint8 (k, H, W, 3)``.
+    """Read up to ``count`` frames of an image or video, resized, ``uint8 (k, H, W, 3)``.
+
+    Args:
+        path: anything FFmpeg decodes.
+        first: tick (1/20 s) to begin at.
+        count: ticks to read; a video of another frame rate is sampled at 20 frames a second.
+        frame_size: (H, W).
 
     Raises:
         UserError: missing, not an image or video, or shorter than ``first``.
     """
+    if first < 0:
+        raise UserError(f"frame must be 0 or more, got {first}")
     if not path.is_file():
         raise UserError(f"no file {path}; give an image or a video")
     height, width = frame_size
     frames: list[np.ndarray] = []
     try:
         with av.open(str(path)) as container:
-            for index, frame in enumerate(container.decode(video=0)):
-                if index >= first:
+            tick = 0  # the next tick to show; a frame is shown from its time on
+            for frame in container.decode(video=0):
+                if (frame.time or 0.0) * TICKS_PER_SECOND < tick - 0.5:
+                    continue
+                tick += 1
+                if tick > first:
                     picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
                     frames.append(picture.to_ndarray())
                 if len(frames) == count:

@@ -14,5 +14,5 @@ def chunk_noise(seed: int, chunk: int, shape: tuple[int, ...] | torch.Size, *, c
         context: the noise a finished chunk is fed back with, rather than the one it is dreamed from.
     """
     # An odd multiplier keeps neighbouring (seed, chunk) pairs on different Philox/MT streams.
-    mixed = ((seed * 0x9E3779B97F4A7C15 + chunk * 2 + int(context)) * 0xD1342543DE82EF95) & 0x7FFFFFFFFFFFFFFF
+    mixed = ((int(seed) * 0x9E3779B97F4A7C15 + chunk * 2 + int(context)) * 0xD1342543DE82EF95) & 0x7FFFFFFFFFFFFFFF
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(mixed))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, check_vectors
 from latentcraft.model.autoencoder import DOWNSAMPLING
-from latentcraft.model.checkpoint import WorldModel, load_checkpoint
+from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
 from latentcraft.model.objective import expected_reward
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
@@ -24,7 +25,8 @@ class DreamWorld:
     """A batch of dreamed games; see :class:`latentcraft.simulator.protocol.World`.
 
     Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
-    comes from its seed and the chunk's number. On one machine with one number of threads that holds to the bit.
+    comes from its seed and the chunk's number. It holds to the bit on one machine with one number of threads, one
+    number format and one ``num_worlds`` (matrix products of other sizes round differently).
     """
 
     def __init__(
@@ -48,7 +50,8 @@ class DreamWorld:
             chunk: must be the checkpoint's, or None.
             checkpoint: file, loaded model, or None for the shipped one.
             steps: denoising steps a chunk, may be changed between steps by assigning ``world.steps``.
-            dtype: of weights and activations; None probes the machine.
+            dtype: number format the checkpoint is loaded in; None takes what this machine multiplies fastest. A loaded
+                model keeps its own.
 
         Raises:
             UserError: a bad checkpoint, task, frame size, chunk or number of steps.
@@ -57,8 +60,11 @@ class DreamWorld:
             raise UserError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
         if num_worlds < 1:
             raise UserError(f"num_worlds must be at least 1, got {num_worlds}")
-        dtype = dtype or fast_dtype()
-        self.model = checkpoint if isinstance(checkpoint, WorldModel) else load_checkpoint(checkpoint, dtype=dtype)
+        if isinstance(checkpoint, WorldModel):
+            self.model = checkpoint
+        else:
+            self.model = load_checkpoint(checkpoint, dtype=dtype or fast_dtype())
+        self._digest = digest(self.model.dit)
         config = self.model.dit.config
         size = tuple(frame_size) if frame_size is not None else self.model.frame_size
         if len(size) != 2 or any(side <= 0 or side % DOWNSAMPLING for side in size):
@@ -68,7 +74,7 @@ class DreamWorld:
         self._spec = WorldSpec("dream", num_worlds, (size[0], size[1]), config.chunk, task)
         self._grid = (size[0] // DOWNSAMPLING, size[1] // DOWNSAMPLING)
         self.steps = steps
-        self._cache = self.model.dit.empty_cache(num_worlds, self._grid[0] * self._grid[1])
+        self._cache = self.model.dit.empty_cache(num_worlds, self._grid)
         self._task = torch.full((num_worlds,), TASK_INDEX[task], dtype=torch.int64)
         self._seeds = [0] * num_worlds
         self._ticks = [0] * num_worlds  # chunks since the start, context included: numbers the noise
@@ -100,6 +106,9 @@ class DreamWorld:
             raise UserError(f"reset takes {self._spec.num_worlds} starts (None leaves a game alone), got {len(starts)}")
         # All contexts are read first, so that a bad one leaves every game as it was.
         contexts = [None if start is None else read_context(start, self._spec) for start in starts]
+        for index, start in enumerate(starts):
+            if start is None and not self._started[index]:
+                raise UserError(f"game {index} was never reset; give it a start")
         for index, (start, context) in enumerate(zip(starts, contexts, strict=True)):
             if start is not None and context is not None:
                 self._begin(index, start, context)
@@ -109,14 +118,14 @@ class DreamWorld:
         """Feed one game its context chunk by chunk, exactly as its own chunks would be."""
         dit, f = self.model.dit, self._spec.chunk
         self._cache.clear(index)
-        self._seeds[index] = start.seed or 0
+        self._seeds[index] = int(start.noise_seed if start.noise_seed is not None else start.seed or 0)
         self._ticks[index] = 0
         self._captions[index] = context.caption
         self._ended[index] = False
         self._started[index] = True
         if not len(context.frames):  # from nothing: the first chunk is dreamed without a past or actions
             noise = chunk_noise(self._seeds[index], 0, self._last[:1].shape)
-            alone = dit.empty_cache(1, self._cache.tokens)
+            alone = dit.empty_cache(1, self._grid)
             unknown = torch.zeros(1, dtype=torch.bool)
             actions = torch.zeros(1, f, ACTION_SIZE)
             task = self._task[index : index + 1]
@@ -131,10 +140,7 @@ class DreamWorld:
 
     def _commit_one(self, index: int, latents: Tensor, actions: Tensor, *, known: bool) -> None:
         """Append one chunk ``(1, f, h, w, c)`` to game ``index`` only."""
-        rows = slice(index * self._cache.tokens, (index + 1) * self._cache.tokens)
-        alone = self.model.dit.empty_cache(1, self._cache.tokens)
-        alone.keys, alone.values = self._cache.keys[:, rows], self._cache.values[:, rows]  # views: appends go through
-        alone.length = self._cache.length[index : index + 1]
+        alone = self._cache.view(index)
         noise = chunk_noise(self._seeds[index], self._ticks[index], latents.shape, context=True)
         task, has_actions = self._task[index : index + 1], torch.tensor([known])
         commit(self.model.dit, alone, latents, noise, actions, task=task, has_actions=has_actions)
@@ -170,13 +176,15 @@ class DreamWorld:
 
     def save(self, index: int = 0) -> WorldState:
         """Return game ``index`` to the bit: cache, last chunk and counters."""
+        self._check_index(index)
+        if not self._started[index]:
+            raise UserError(f"game {index} was never reset; there is nothing to save")
         cache = self._cache.save(index)
         arrays = {name: _to_numpy(tensor) for name, tensor in cache.items()}
-        arrays["last"] = self._last[index].numpy().copy()
+        arrays["shown"] = self._last[index].numpy().copy()
         meta = {
             "seed": self._seeds[index], "chunks": self._ticks[index], "ended": bool(self._ended[index]),
-            "started": self._started[index], "caption": self._captions[index], "task": self._spec.task,
-            "frame_size": list(self._spec.frame_size), "dtype": str(self._cache.keys.dtype),
+            "caption": self._captions[index], "steps": self.steps, **self._identity(),
         }  # fmt: skip
         return WorldState("dream", meta, arrays)
 
@@ -184,25 +192,36 @@ class DreamWorld:
         """Put game ``index`` into ``state``; see the protocol.
 
         Raises:
-            UserError: the state is another world's, or was saved with other sizes or another precision.
+            UserError: the state is another world's, or was saved with another checkpoint, size, task or number format.
         """
+        self._check_index(index)
         if state.world != "dream":
             raise UserError(f"this state was saved by the world {state.world!r}; only that world restores it")
-        for key, mine in (("frame_size", list(self._spec.frame_size)), ("task", self._spec.task),
-                          ("dtype", str(self._cache.keys.dtype))):  # fmt: skip
+        for key, mine in self._identity().items():
             if state.meta.get(key) != mine:
                 raise UserError(f"this state has {key} {state.meta.get(key)}, this world {mine}; build the world alike")
         dtype = self._cache.keys.dtype
-        cache = {name: _from_numpy(state.arrays[name], dtype) for name in ("keys", "values")}
-        cache["length"] = torch.from_numpy(np.asarray(state.arrays["length"]))
-        if cache["keys"].shape != self._cache.save(index)["keys"].shape:
-            raise UserError("this state was saved with another checkpoint; build the world with that one")
+        cache = {name: _from_numpy(state.arrays[name], dtype) for name in self._cache.shapes(index)}
+        if {name: tuple(part.shape) for name, part in cache.items()} != self._cache.shapes(index):
+            raise UserError("this state does not fit this world's context; it is torn or was made by hand")
         self._cache.restore(index, cache)
-        self._last[index] = torch.from_numpy(state.arrays["last"].copy())
+        self.steps = state.meta["steps"]
+        self._last[index] = torch.from_numpy(state.arrays["shown"].copy())
         self._seeds[index], self._ticks[index] = int(state.meta["seed"]), int(state.meta["chunks"])
-        self._ended[index], self._started[index] = state.meta["ended"], state.meta["started"]
+        self._ended[index], self._started[index] = state.meta["ended"], True
         self._captions[index] = state.meta["caption"]
         return self._decode(self._last[index : index + 1])[0]
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be equal in the world that saved a state and the one that restores it."""
+        return {
+            "checkpoint": self._digest, "task": self._spec.task, "frame_size": list(self._spec.frame_size),
+            "dtype": str(self._cache.keys.dtype),
+        }  # fmt: skip
+
+    def _check_index(self, index: int) -> None:
+        if not 0 <= index < self._spec.num_worlds:
+            raise UserError(f"there is no game {index}; this world has 0 to {self._spec.num_worlds - 1}")
 
     def close(self) -> None:
         """Nothing to release; memory goes with the object."""
@@ -214,10 +233,10 @@ class DreamWorld:
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:
-    """NumPy knows no bf16: those bits travel as int16."""
+    # NumPy knows no bf16: those bits travel as int16.
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
 
 
 def _from_numpy(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     tensor = torch.from_numpy(np.asarray(array).copy())
-    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
+    return tensor.view(dtype) if tensor.dtype == torch.int16 else tensor

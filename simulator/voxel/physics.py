@@ -12,10 +12,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from latentcraft.model import actions
 from latentcraft.simulator.voxel import blocks as block_types
+from latentcraft.simulator.voxel.compiling import njit
 from latentcraft.simulator.voxel.terrain import MAP_HEIGHT, MAP_SIZE
 
 assert MAP_HEIGHT == 64, "a column must fit one 64-bit word"

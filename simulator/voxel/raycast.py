@@ -9,16 +9,15 @@ What makes it fast (the figures are in ``latentcraft bench``):
   it is intersected directly. What could hide between them is narrower than the gap, so this is used only as far as
   blocks are wider than that.
 
-Inside, x and z are raised by the map's size, so that they stay positive and truncation is floor. numba's cache does not
-notice a change in another file's function: after editing this file, touch ``paint.py`` too.
+Inside, x and z are raised by the map's size, so that they stay positive and truncation is floor.
 """
 
 import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from latentcraft.simulator.voxel.compiling import njit
 from latentcraft.simulator.voxel.physics import COARSE, WRAP
 from latentcraft.simulator.voxel.terrain import MAP_HEIGHT
 

@@ -7,10 +7,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from latentcraft.simulator.voxel import paint, raycast, textures
 from latentcraft.simulator.voxel.blocks import HOTBAR, WATER
+from latentcraft.simulator.voxel.compiling import njit
 from latentcraft.simulator.voxel.physics import EYE, WRAP, Grid
 from latentcraft.simulator.voxel.sky import Sky
 from latentcraft.simulator.voxel.terrain import MAP_HEIGHT, MAP_SIZE
@@ -66,7 +66,7 @@ def _fall(out, tick, snow, light):
 
 @njit(cache=True, error_model="numpy")
 def _blit(out, sprite, row, column, light):
-    """Lay ``sprite`` uint8 (S, S, 4) over the frame; what hangs over the border is cut off."""
+    """Lay ``sprite`` uint8 (S, S, 4) over the frame; what hangs over the lower or right border is cut off."""
     for i in range(min(sprite.shape[0], out.shape[0] - row)):
         for j in range(min(sprite.shape[1], out.shape[1] - column)):
             if sprite[i, j, 3]:
@@ -150,9 +150,10 @@ class Renderer:
         self._wide = focal / 1.9
         # A pixel covers t^2 / focal^2 square blocks at distance t; it should cover about one texel (1/256).
         self._lod = 256.0 / (1.6 * focal * focal)
-        self._sprite_size = max(12, height // 5)
+        # Never wider than half the frame: beside its margin and the arm's swing it must not reach over the left border.
+        self._sprite_size = min(max(12, height // 5), width // 2)
         self._sprites = _held_sprites(atlas, self._sprite_size)
-        self._arm = max(2, height // 48)
+        self._arm = min(max(2, height // 48), width // 4)
 
     def draw(
         self,

@@ -10,7 +10,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from latentcraft.errors import UserError
 from latentcraft.simulator.voxel.blocks import (
@@ -34,6 +33,7 @@ from latentcraft.simulator.voxel.blocks import (
     STONE,
     WATER,
 )
+from latentcraft.simulator.voxel.compiling import njit
 
 MAP_SIZE = 256
 """Blocks in x and in z; a power of two, so that wrapping is ``& 255``."""
@@ -309,7 +309,6 @@ def _build_house(
     seed: int,
     number: int,
     blocks: np.ndarray,
-    biome: np.ndarray,
     surface: np.ndarray,
     x0: int,
     z0: int,
@@ -380,7 +379,7 @@ def _build_house(
 
 
 @njit(cache=True)
-def _houses(seed: int, blocks: np.ndarray, biome: np.ndarray, surface: np.ndarray, taken: np.ndarray) -> None:
+def _houses(seed: int, blocks: np.ndarray, surface: np.ndarray, taken: np.ndarray) -> None:
     """Put a house on flat dry ground in about every second cell of a 5 x 5 grid; mark the plots in ``taken``."""
     cells = 5
     pitch = MAP_SIZE // cells
@@ -401,7 +400,7 @@ def _houses(seed: int, blocks: np.ndarray, biome: np.ndarray, surface: np.ndarra
             if low < SEA_LEVEL or high - low > 2:
                 continue
             area = (wx + 4) * (wz + 4)
-            _build_house(seed, number, blocks, biome, surface, x0, z0, wx, wz, (total + area // 2) // area)
+            _build_house(seed, number, blocks, surface, x0, z0, wx, wz, (total + area // 2) // area)
             for dx in range(-4, wx + 4):
                 for dz in range(-4, wz + 4):
                     taken[(x0 + dx) & _WRAP, (z0 + dz) & _WRAP] = True
@@ -522,7 +521,7 @@ def _generate(seed: int, blocks: np.ndarray, biome: np.ndarray, surface: np.ndar
     _columns(seed, blocks, height, hill)
     _caves(seed, blocks, height)
     _skin(blocks, biome, surface, frozen)
-    _houses(seed, blocks, biome, surface, taken)
+    _houses(seed, blocks, surface, taken)
     _plants(seed, blocks, biome, surface, taken)
 
 

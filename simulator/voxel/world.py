@@ -44,14 +44,11 @@ class GameView:
     blocks: np.ndarray
     """``uint8 (256, 256, 64)`` block ids ``[x, z, y]``; it changes as the game goes on."""
     pose: Pose
-    on_ground: bool
     in_water: bool
     slot: int
     """Selected hotbar slot, 0 to 8."""
     target: tuple[int, int, int] | None
     """Block (x, y, z) under the crosshair within reach."""
-    target_normal: tuple[int, int, int] | None
-    """Outward normal of its targeted face: ``use`` places a block at ``target + target_normal``."""
     task: str
     done: bool
     """Whether the task has ended."""
@@ -176,15 +173,13 @@ class Game:
         blocks = self.grid.blocks.view()
         markers = self.task.markers.view()
         blocks.flags.writeable = markers.flags.writeable = False
-        status, target, pose = self.status.tolist(), self.target, self.pose
+        status, pose = self.status.tolist(), self.pose
         return GameView(
             blocks=blocks,
             pose=pose,
-            on_ground=bool(status[physics.ON_GROUND]),
             in_water=bool(status[physics.IN_WATER]),
             slot=status[physics.SLOT],
-            target=target,
-            target_normal=None if target is None else tuple(status[physics.NORMAL_X : physics.NORMAL_Z + 1]),
+            target=self.target,
             task=self.task.name,
             done=self.task.done,
             beacon=self.task.beacon,
@@ -265,9 +260,10 @@ class VoxelWorld:
                 self._running(index)
             elif start.seed is None or start.episode is not None or start.media is not None:
                 raise UserError(f"the voxel world starts from a seed only, got {start}; give Start(seed=...)")
-        for index, start in enumerate(starts):
-            if start is not None and start.seed is not None:
-                self._games[index], self._histories[index] = self._warm_up(start.seed)
+        # All warm-ups are played first, so that a bad seed leaves every game as it was.
+        begun = {i: self._warm_up(start.seed) for i, start in enumerate(starts) if start and start.seed is not None}
+        for index, (game, history) in begun.items():
+            self._games[index], self._histories[index] = game, history
         return np.stack([self._running(index).frames for index in range(self.spec.num_worlds)])
 
     def step(self, actions: np.ndarray) -> Chunk:

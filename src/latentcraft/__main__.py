@@ -53,6 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"latentcraft {command}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # The net under everything that touches files, such as a directory that may not be read.
+        name = f"{error.filename}: " if error.filename is not None else ""
+        print(f"latentcraft {command}: {name}{error.strerror or ' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"latentcraft {command}: interrupted; what was finished is on disk", file=sys.stderr)
         return 130

@@ -6,6 +6,7 @@ import pytest
 from latentcraft.agents import bench
 from latentcraft.configs.compose import compose_config
 from latentcraft.errors import UserError
+from latentcraft.model import checkpoint
 
 
 @pytest.fixture
@@ -15,17 +16,48 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["seconds=0.02", "training=false", "chunks=1"]
 
 
-def test_figures_are_printed_and_written(tmp_path: Path, small: list[str], capsys):
+def test_figures_are_printed_and_written(tmp_path: Path, small: list[str], capsys, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("latentcraft.simulator.voxel.world")
     path = tmp_path / "bench.json"
-    missing = tmp_path / "none.safetensors"
-    assert bench.main(compose_config("bench", [*small, f"json={path}", f"checkpoint={missing}"])) == 0
+    monkeypatch.setattr(checkpoint, "SHIPPED", missing := tmp_path / "none.safetensors")
+    assert bench.main(compose_config("bench", [*small, f"json={path}"])) == 0
     printed = capsys.readouterr().out
     report = json.loads(path.read_text())
     assert report["reference"]["frames_per_second"] > 0 and report["reference"]["frame_size"] == [96, 160]
     assert report["matmul"]["fp32_gflops"] > 0 and report["machine"]["threads"] >= 1
     assert str(missing) in report["dream"]["not_available"]
     assert "frames/s, 160x96, one core" in printed and str(missing) in printed and str(path) in printed
+
+
+@pytest.mark.parametrize("word", ["checkpoint=typo.safetensors", "steps=[1,3]"])
+def test_a_dream_that_cannot_be_is_an_error(word: str, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(bench, "matmul_peak", lambda: pytest.fail("measured before looking"))
+    with pytest.raises(UserError, match="typo" if "typo" in word else "got 3"):
+        bench.main(compose_config("bench", [*small, word]))
+    assert not capsys.readouterr().out
+
+
+def test_a_torn_checkpoint_is_an_error(tmp_path: Path, small: list[str]):
+    path = tmp_path / "torn.safetensors"
+    path.write_bytes(b"torn")
+    with pytest.raises(UserError, match="torn"):
+        bench.dream_speed(compose_config("bench", [*small, f"checkpoint={path}"]))
+
+
+def test_a_dream_is_measured(tiny_checkpoint: Path, small: list[str]):
+    figures = bench.dream_speed(compose_config("bench", [*small, f"checkpoint={tiny_checkpoint}", "steps=[1,2]"]))
+    assert figures["frame_size"] == [32, 48]
+    assert figures["steps_1"]["frames_per_second"] > 0 and figures["steps_2"]["chunk_ms_p95"] > 0
+
+
+def test_training_says_how_it_was_run(monkeypatch: pytest.MonkeyPatch):
+    figures = {"step_seconds": 5.12345, "frames_per_second": 41.987654, "noised_frames_per_second": 167.950617}
+    monkeypatch.setattr(
+        "latentcraft.model.train.bench.training_speed", lambda compile: figures | {"parameters": 20_812_345.0}
+    )
+    row = bench.training_row(bench.training_speed())
+    assert row.startswith("42 frames/s (168 noised); a step takes 5.123 s, 21M parameters, ")
+    assert row.endswith("float32, eager, without bootstrap steps") or "bfloat16, eager" in row
 
 
 def test_json_alone_prints_json(small: list[str], capsys, monkeypatch: pytest.MonkeyPatch):
@@ -42,12 +74,12 @@ def test_the_table_lists_each_number_of_steps():
         "matmul": {"fp32_gflops": 1.0, "bf16_gflops": 2.0, "peak_memory_mb": 10.0},
         "reference": {"frame_size": [96, 160], "frames_per_second": 1500.0},
         "dream": {"chunk": 4, "precision": "bfloat16", "steps_1": figures, "steps_4": figures},
-        "training": {"frames_per_second": 300.0},
+        "training": {"not_available": "too little memory"},
     }
     lines = bench.table(report).splitlines()
     assert sum(line.startswith("dream, ") for line in lines) == 2
     assert "40 frames/s; a chunk of 4 frames takes 100 ms (p95 120 ms), bfloat16" in "\n".join(lines)
-    assert any(line.startswith("training") and "300" in line for line in lines)
+    assert any(line.startswith("training") and "too little memory" in line for line in lines)
 
 
 @pytest.mark.parametrize("word", ["seconds=0", "chunks=0", "steps=[]"])

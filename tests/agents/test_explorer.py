@@ -35,7 +35,7 @@ def flat_senses(pose=(8.5, 10.0, 8.5, 0.0, 0.0)) -> tuple[Senses, np.ndarray]:
     blocks = np.zeros((32, 32, 32), np.uint8)
     blocks[:, :, :10] = GRASS
     me = Senses()
-    me.update(SimpleNamespace(blocks=blocks, pose=pose, on_ground=True, in_water=False, beacon=None, markers=[]))
+    me.update(SimpleNamespace(blocks=blocks, pose=pose, in_water=False, beacon=None, markers=[]))
     return me, blocks
 
 

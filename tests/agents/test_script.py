@@ -7,6 +7,7 @@ from latentcraft.agents.script import bundled_scripts, load_script, parse_script
 from latentcraft.agents.script_parser import MAX_TICKS, spread_turn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, CAMERA_LIMIT, PITCH, YAW, check_vectors
+from latentcraft.simulator.protocol import TICKS_PER_SECOND
 
 
 def held(actions: np.ndarray, name: str) -> list[int]:
@@ -18,7 +19,7 @@ def test_bundled_scripts_are_valid_actions_of_whole_seconds():
     for name in bundled_scripts():
         script = load_script(name)
         assert script.name == name and script.about
-        assert 5 <= script.seconds <= 30
+        assert 5 * TICKS_PER_SECOND <= len(script.actions) <= 30 * TICKS_PER_SECOND
         np.testing.assert_array_equal(check_vectors(script.actions, (len(script.actions), ACTION_SIZE)), script.actions)
 
 

@@ -70,11 +70,11 @@ def test_enlarging_keeps_pixels_square():
 
 def test_side_by_side_is_as_long_as_the_shortest():
     left, right = flat_frames(5), 255 - flat_frames(4)
-    row = video.side_by_side([left, right])
+    row = np.stack(list(video.side_by_side([left, iter(right)])))
     assert row.shape == (4, 16, 32 * 2 + video.GAP, 3)
     np.testing.assert_array_equal(row[:, :, :32], left[:4])
     np.testing.assert_array_equal(row[:, :, -32:], right)
-    labelled = video.side_by_side([left, right], ["dream", "reference"], scale=2)
+    labelled = np.stack(list(video.side_by_side([left, right], ["dream", "reference"], scale=2)))
     assert labelled.shape[1] > 32 and labelled[:, :20].max() > 200
 
 

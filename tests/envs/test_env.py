@@ -180,12 +180,15 @@ def test_start_options_reach_the_world(env: WorldEnv, monkeypatch: pytest.Monkey
     monkeypatch.setattr(env.world, "reset", lambda given: starts.append(given[0]) or np.zeros((1, 4, 16, 32, 3), "u1"))
     env.reset(seed=3, options={"episode": str(tmp_path / "a.mp4"), "frame": 8})
     env.reset(seed=3, options={"media": tmp_path / "b.png"})
+    env.reset(seed=4, options={"seed": None})
     _, info = env.reset(options={"seed": None})
     assert starts == [
-        Start(seed=3, episode=tmp_path / "a.mp4", frame=8),
-        Start(seed=3, media=tmp_path / "b.png"),
-        Start(),
+        Start(noise_seed=3, episode=tmp_path / "a.mp4", frame=8),
+        Start(noise_seed=3, media=tmp_path / "b.png"),
+        Start(noise_seed=4),
+        Start(noise_seed=starts[-1].noise_seed),
     ]
+    assert starts[-1].noise_seed not in (None, 0, 4)
     assert info["seed"] == -1
 
 
@@ -209,6 +212,8 @@ def test_state_option_restarts_wrappers_too():
         ({"sed": 1}, "'sed'"),
         ({"episode": "a", "media": "b"}, "episode and media"),
         ({"frame": 3}, "'frame'"),
+        ({"media": "b", "frame": "x"}, "'frame'"),
+        ({"episode": 5}, "'episode'"),
         ({"seed": "x"}, "'seed'"),
         ({"seed": -1}, "'seed'"),
         ({"state": {}}, "save()"),

@@ -43,8 +43,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tiny_checkpoint:
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("latentcraft.model.checkpoint.save_file", full_disk)
+    world = load_checkpoint(tiny_checkpoint)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(UserError, match="No space left on device"):
-        save_checkpoint(path, load_checkpoint(tiny_checkpoint))
+        save_checkpoint(path, world)
     assert path.read_bytes() == tiny_checkpoint.read_bytes()
     assert [file.name for file in tmp_path.iterdir()] == ["kept.safetensors"]

@@ -30,28 +30,34 @@ def test_streaming_with_the_cache_equals_the_full_causal_forward():
     dit = build()
     latents, signal, step, actions = arguments()
     full = dit(latents, signal, step, actions)
-    cache = dit.empty_cache(2, 6)
+    cache = dit.empty_cache(2, (2, 3))
     for i in range(latents.shape[2]):
         one = dit(latents[:, :, i : i + 1], signal[:, :, i : i + 1], step[:, :, i : i + 1], actions[:, i : i + 1],
                   cache=cache)  # fmt: skip
-        cache.append(one.keys, one.values)
+        cache.append(one.keys, one.values, latents[:, 0, i])
         torch.testing.assert_close(one.latents[:, :, 0], full.latents[:, :, i], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(one.outcomes.reward[:, 0], full.outcomes.reward[:, i], rtol=1e-4, atol=1e-4)
 
 
 def test_the_ring_forgets_the_oldest_chunk_and_keeps_its_size():
-    dit = build(config=DiTConfig(width=64, depth=3, head_size=32, context=4))
-    latents, signal, step, actions = arguments(b=1, t=9)
-    cache = dit.empty_cache(1, 6)
+    dit = build(config=DiTConfig(width=64, depth=3, head_size=32, context=5))
+    latents, signal, step, actions = arguments(b=1, t=10)
+    cache = dit.empty_cache(1, (2, 3))
     memory = cache.keys.data_ptr(), cache.keys.shape
-    for i in range(8):
+    for i in range(9):
         one = dit(*(part[:, :, i : i + 1] for part in (latents, signal, step)), actions[:, i : i + 1], cache=cache)
-        cache.append(one.keys, one.values)
+        cache.append(one.keys, one.values, latents[:, 0, i])
     assert (cache.keys.data_ptr(), cache.keys.shape) == memory
-    last = dit(*(part[:, :, 8:9] for part in (latents, signal, step)), actions[:, 8:9], cache=cache)
-    # With a single temporal layer, chunk 8 sees exactly chunks 5, 6, 7 and itself, as a clip of these four would.
-    alone = dit(*(part[:, :, 5:9] for part in (latents, signal, step)), actions[:, 5:9])
-    torch.testing.assert_close(last.latents[:, :, 0], alone.latents[:, :, 3], rtol=1e-4, atol=1e-4)
+    last = dit(*(part[:, :, 9:10] for part in (latents, signal, step)), actions[:, 9:10], cache=cache)
+    # With a single temporal layer, chunk 9 sees chunks 5 to 8, and through chunk 5 the latents of chunk 4: a clip of
+    # these is all it can know, once its own first chunk (whose keys lack a past) is masked out.
+    alone = dit(*(part[:, :, 4:10] for part in (latents, signal, step)), actions[:, 4:10])
+    fresh = dit.empty_cache(1, (2, 3))
+    for i in range(5, 9):
+        fresh.append(alone.keys[:, :, :, i - 4 : i - 3], alone.values[:, :, :, i - 4 : i - 3], latents[:, 0, i])
+    fresh.length += 1  # the clip began at chunk 4, so keys were rotated one position further
+    again = dit(*(part[:, :, 9:10] for part in (latents, signal, step)), actions[:, 9:10], cache=fresh)
+    torch.testing.assert_close(last.latents, again.latents, rtol=1e-4, atol=1e-4)
 
 
 def test_a_later_action_or_frame_changes_no_earlier_chunk():
@@ -70,22 +76,23 @@ def test_noised_copies_see_only_the_clean_past_as_in_streaming():
     dit = build()
     latents, signal, step, actions = arguments(g=3)
     trained = dit(latents, signal, step, actions).latents
-    cache = dit.empty_cache(2, 6)
+    cache = dit.empty_cache(2, (2, 3))
     for i in range(latents.shape[2]):
         for copy in (1, 2):
             one = dit(*(part[:, copy : copy + 1, i : i + 1] for part in (latents, signal, step)), actions[:, i : i + 1],
                       cache=cache)  # fmt: skip
             torch.testing.assert_close(one.latents[:, 0, 0], trained[:, copy, i], rtol=1e-4, atol=1e-4)
         clean = dit(*(part[:, :1, i : i + 1] for part in (latents, signal, step)), actions[:, i : i + 1], cache=cache)
-        cache.append(clean.keys, clean.values)
+        cache.append(clean.keys, clean.values, latents[:, 0, i])
 
 
 def test_worlds_of_a_batch_do_not_see_each_other_and_may_differ_in_length():
     dit = build()
     latents, signal, step, actions = arguments()
-    cache = dit.empty_cache(2, 6)
-    first = dit(*(part[:, :, :1] for part in (latents, signal, step)), actions[:, :1], cache=cache)
-    cache.append(first.keys, first.values, worlds=torch.tensor([False, True]))
+    cache = dit.empty_cache(2, (2, 3))
+    first = dit(*(part[1:, :, :1] for part in (latents, signal, step)), actions[1:, :1], cache=cache.view(1))
+    cache.view(1).append(first.keys, first.values, latents[1:, 0, 0])
+    assert cache.length.tolist() == [0, 1]
     second = dit(*(part[:, :, 1:2] for part in (latents, signal, step)), actions[:, 1:2], cache=cache).latents
     fresh = dit(*(part[:1, :, 1:2] for part in (latents, signal, step)), actions[:1, 1:2]).latents
     torch.testing.assert_close(second[:1], fresh, rtol=1e-4, atol=1e-4)

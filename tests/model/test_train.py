@@ -56,7 +56,7 @@ def config(episodes: Path, tmp_path: Path) -> TrainConfig:
             ),
         ),
         dynamics=DynamicsStageConfig(
-            steps=14, batch=2, compile=False, optimizer=QUICK, bootstrap_share=0.5,
+            steps=14, batch=2, compile=False, optimizer=QUICK, bootstrap_share=0.5, bootstrap_start=3,
             model=DiTConfig(width=32, depth=3, head_size=16, context=5),
         ),
     )  # fmt: skip
@@ -66,7 +66,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "latentcraft.safetensors")
 
 
-def test_an_interrupted_run_ends_with_the_same_weights_as_an_unbroken_one(config: TrainConfig, tmp_path: Path, monkeypatch):
+def test_an_interrupted_run_ends_with_the_same_weights_as_an_unbroken_one(config: TrainConfig, tmp_path: Path):
     main(config)
     unbroken = weights(config.out)
 
@@ -98,7 +98,7 @@ def test_a_save_that_fails_keeps_the_last_state(config: TrainConfig, monkeypatch
     def full_disk(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop.torch, "save", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(UserError, match="No space left on device"):
         main(config)
     assert state.read_bytes() == before
@@ -108,13 +108,26 @@ def test_a_save_that_fails_keeps_the_last_state(config: TrainConfig, monkeypatch
 def test_a_torn_state_and_another_shape_are_named(config: TrainConfig):
     with pytest.raises(loop.Interrupted):
         main(replace(config, max_seconds=0.0))
-    other = replace(config.autoencoder, model=replace(config.autoencoder.model, channels=8))
+    other = replace(config.autoencoder, model=replace(config.autoencoder.model, encoder_depths=(1, 1, 2)))
     with pytest.raises(UserError, match=r"another autoencoder\.model"):
         main(replace(config, autoencoder=other))
     state = config.out / "autoencoder.state.pt"
     state.write_bytes(state.read_bytes()[:200])
     with pytest.raises(UserError, match=r"cannot resume from .*autoencoder\.state\.pt"):
         main(config)
+
+
+def test_a_changed_autoencoder_encodes_anew_and_the_old_dynamics_is_refused(config: TrainConfig):
+    main(config)
+    latents = {path: path.read_bytes() for path in (config.out / "latents").iterdir()}
+    main(config)
+    assert latents == {path: path.read_bytes() for path in (config.out / "latents").iterdir()}
+    longer = replace(config, autoencoder=replace(config.autoencoder, steps=14))
+    with pytest.raises(UserError, match="latents of another autoencoder"):
+        main(longer)
+    assert all(path.read_bytes() != before for path, before in latents.items())
+    (config.out / "dynamics.state.pt").unlink()
+    main(longer)
 
 
 def test_no_episodes_and_bad_values_are_named(config: TrainConfig, tmp_path: Path):
@@ -124,6 +137,16 @@ def test_no_episodes_and_bad_values_are_named(config: TrainConfig, tmp_path: Pat
         replace(config, frame_size=(30, 48))
     with pytest.raises(UserError, match="precision"):
         replace(config, precision="int8")
+    with pytest.raises(UserError, match="accelerator=abacus"):
+        main(replace(config, accelerator="abacus"))
+    with pytest.raises(UserError, match="sample_every"):
+        replace(config, sample_every=0)
+    with pytest.raises(UserError, match="channels"):
+        replace(config, dynamics=replace(config.dynamics, model=DiTConfig(width=32, depth=3, head_size=16, channels=8)))
+    (config.out).mkdir()
+    (config.out / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config\.json is not the configuration of a training run"):
+        main(config)
 
 
 def test_a_bad_episode_is_skipped_with_its_name(config: TrainConfig, episodes: Path, tmp_path: Path):

@@ -59,6 +59,7 @@ def test_a_restored_game_goes_on_to_the_bit_also_in_another_world_object(world: 
         assert np.array_equal(one.rewards, two.rewards)
         assert np.array_equal(one.terminated, two.terminated)
     other = DreamWorld(checkpoint=tiny_checkpoint, steps=2, task="chop")
+    other.steps = 1  # the state knows with how many it was played
     assert np.array_equal(other.restore(state), shown)
     assert np.array_equal(other.step(script[8]).frames, after[0].frames)
 
@@ -124,6 +125,31 @@ def test_starts_from_image_video_episode_and_nothing(world: DreamWorld, tmp_path
     assert len({frames.tobytes() for frames in shown}) == len(shown)
 
 
+def test_starts_from_nothing_differ_by_their_noise_and_equal_games_leave_equal_states(tiny_checkpoint: Path):
+    world = DreamWorld(num_worlds=2, checkpoint=tiny_checkpoint, steps=1)
+    shown = world.reset([Start(noise_seed=1), Start(noise_seed=2)])
+    assert not np.array_equal(shown[0], shown[1])
+    world.reset([Start(seed=4), Start(seed=4)])
+    play(world, actions(8, worlds=2))  # fills the ring
+    world.reset([Start(seed=4), Start(seed=4)])
+    for one, two in zip(world.save(0).arrays.values(), world.save(1).arrays.values(), strict=True):
+        assert np.array_equal(one, two)
+    assert not world.save(0).arrays["keys"][:, :, :, 4:].any()
+
+
+def test_state_of_a_bf16_world_is_exact(tiny_checkpoint: Path):
+    import torch
+
+    world = DreamWorld(checkpoint=tiny_checkpoint, steps=1, dtype=torch.bfloat16)
+    script = actions(9)
+    world.reset([Start(seed=4)])
+    play(world, script[:6])
+    state = world.save()
+    after = play(world, script[6:])
+    world.restore(state)
+    assert np.array_equal(play(world, script[6:]), after)
+
+
 def test_number_of_steps_may_change_in_play(world: DreamWorld):
     script = actions(1)[0]
     seen = set()
@@ -145,8 +171,18 @@ def test_another_frame_size_runs(tiny_checkpoint: Path):
 def test_bad_input_is_named(world: DreamWorld, tiny_checkpoint: Path, tmp_path: Path):
     with pytest.raises(UserError, match="call reset"):
         world.step(actions(1)[0])
+    with pytest.raises(UserError, match="never reset"):
+        world.reset([None])
+    with pytest.raises(UserError, match="nothing to save"):
+        world.save()
     world.reset([Start(seed=1)])
     state = world.save()
+    with pytest.raises(UserError, match="no game -1"):
+        world.save(-1)
+    with pytest.raises(UserError, match="no game 1"):
+        world.restore(state, 1)
+    with pytest.raises(UserError, match="checkpoint"):
+        world.restore(replace(state, meta=state.meta | {"checkpoint": "another"}))
     with pytest.raises(UserError, match="NaN"):
         world.step(actions(1)[0] * np.nan)
     with pytest.raises(UserError, match="shape"):

@@ -1,5 +1,8 @@
 """The voxel world: determinism, physics, tasks, save and restore."""
 
+from pathlib import Path
+
+import numba
 import numpy as np
 import pytest
 
@@ -8,6 +11,7 @@ from latentcraft.model import actions as action_space
 from latentcraft.simulator.protocol import WARMUP_CHUNKS, Start, WorldState
 from latentcraft.simulator.voxel import blocks as block_types
 from latentcraft.simulator.voxel import physics
+from latentcraft.simulator.voxel.compiling import cache_folder
 from latentcraft.simulator.voxel.tasks import horizontal_distance
 from latentcraft.simulator.voxel.terrain import MAP_SIZE
 from latentcraft.simulator.voxel.world import VoxelWorld
@@ -138,6 +142,14 @@ def test_history_is_the_warm_up():
     assert frames.shape == (WARMUP_CHUNKS * 4, 96, 160, 3) and frames.dtype == np.uint8
     assert actions.shape == (WARMUP_CHUNKS * 4, action_space.ACTION_SIZE) and actions.dtype == np.float32
     assert np.array_equal(frames[-4:], first[0])
+
+
+def test_a_reset_with_a_bad_start_changes_nothing():
+    world = VoxelWorld(num_worlds=2)
+    world.reset([Start(seed=1), Start(seed=2)])
+    with pytest.raises(UserError, match="seed"):
+        world.reset([Start(seed=5), Start(seed=-1)])
+    assert [world.save(index).meta["seed"] for index in range(2)] == [1, 2]
 
 
 def test_reset_of_some_leaves_the_others_alone():
@@ -389,10 +401,28 @@ def test_every_seed_has_a_site(task):
         assert len(view.markers) >= 4 or task != "build"
 
 
-@pytest.mark.parametrize("size", [(128, 128), (96, 160), (48, 16)])
+@pytest.mark.parametrize("size", [(128, 128), (96, 160), (48, 16), (160, 16), (320, 64), (1024, 16)])
 def test_frame_sizes(size):
     world = VoxelWorld(frame_size=size, chunk=2)
     assert world.reset([Start(seed=SEED)]).shape == (1, 2, *size, 3)
+    # Looking at the sky only the held block and the crosshair are drawn over the bare view: neither wraps round.
+    game, _, status = player_of(world)
+    stand(world, *game.pose[:3], 0, -90)
+    frame = np.empty((*size, 3), np.uint8)
+    for status[physics.SWING] in range(6):
+        game.draw(world._renderer, frame)
+        drawn = (frame != world.render_pose(0, game.pose)).any(axis=(0, 2))
+        assert drawn.any() and not drawn[0] and not drawn[-1]
+
+
+def test_compiled_code_is_cached_by_the_state_of_all_sources():
+    before = numba.config.CACHE_DIR
+    folder = cache_folder()
+    assert folder is not None and folder.name.startswith("numba-")
+    assert Path(physics.tick._cache.cache_path).parent == folder
+    compiled_elsewhere = numba.njit(cache=True)(noop_chunk)
+    assert folder not in Path(compiled_elsewhere._cache.cache_path).parents
+    assert numba.config.CACHE_DIR == before
 
 
 def test_infos():
