@@ -37,16 +37,16 @@ def velocity(predicted: Tensor, noised: Tensor, signal: Tensor) -> Tensor:
 
 
 def sample_levels(
-    shape: tuple[int, ...], larger_steps: bool, generator: torch.Generator
+    shape: tuple[int, ...], largest: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Draw per-chunk signal levels and step indices.
 
-    Without ``larger_steps`` every chunk takes the finest step at a uniform level; with it each takes one of the larger
-    sizes ``d`` at a level on the grid 0, d, 2d, ... 1 - d, where sampling will use it.
+    With ``largest`` 0 every chunk takes the finest step at a uniform level; otherwise each takes one of the larger
+    sizes ``d``, up to ``STEP_SIZES[largest]``, at a level on the grid 0, d, 2d, ... 1 - d, where sampling will use it.
     """
-    if not larger_steps:
+    if not largest:
         return torch.rand(shape, generator=generator), torch.zeros(shape, dtype=torch.int64)
-    step = torch.randint(1, len(STEP_SIZES), shape, generator=generator)
+    step = torch.randint(1, largest + 1, shape, generator=generator)
     size = torch.tensor(STEP_SIZES)[step]
     signal = torch.floor(torch.rand(shape, generator=generator) / size) * size
     return signal, step

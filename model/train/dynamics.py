@@ -10,7 +10,7 @@ import torch
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
-from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
@@ -32,7 +32,7 @@ from latentcraft.model.train.samples import save_rows
 class DynamicsStageConfig:
     """Training of the transformer."""
 
-    steps: int = 3300
+    steps: int = 6000
     """Optimiser steps."""
     batch: int = 2
     """Clips a step."""
@@ -40,8 +40,11 @@ class DynamicsStageConfig:
     """Noised copies of each clip; they share the clean copy's work, so two cost 1.5 times one."""
     bootstrap_share: float = 0.25
     """Share of steps that train the larger step sizes."""
-    bootstrap_start: int = 500
-    """Step at which they begin; before, their teacher knows nothing."""
+    bootstrap_start: int = 2000
+    """Step at which they begin, with the smallest of the larger sizes; before, their teacher knows nothing."""
+    bootstrap_stage: int = 500
+    """Steps until the next larger size joins. All at once from step 800, each learning from half steps that nobody had
+    trained yet, raised the validation loss from 0.347 to 0.374."""
     action_dropout: float = 0.1
     """Share of clips whose actions are hidden, so that the net also models video without them."""
     outcome_weight: float = 0.1
@@ -87,15 +90,16 @@ class DynamicsStage:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         clips = self.data.sample(config.batch, model.context, model.chunk, generator).to(self.device)
         draw = torch.rand((), generator=generator).item()
-        bootstrap = step >= config.bootstrap_start and draw < config.bootstrap_share
+        stage = 1 + (step - config.bootstrap_start) // config.bootstrap_stage
+        largest = min(stage, len(STEP_SIZES) - 1) if stage > 0 and draw < config.bootstrap_share else 0
         shape = (config.batch, config.copies, model.context)
-        signal, size = (part.to(self.device) for part in sample_levels(shape, bootstrap, generator))
+        signal, size = (part.to(self.device) for part in sample_levels(shape, largest, generator))
         has_actions = torch.rand(config.batch, generator=generator) >= config.action_dropout
         context_signal = sample_context_levels((config.batch, model.context), generator)
         batch = Noised.make(clips, signal, size, context_signal, has_actions, generator)
 
         target = clips.latents[:, None]
-        if bootstrap:
+        if largest:
             with torch.no_grad():
                 self.optimizer.copy_average_to(self.average)
                 target = bootstrap_target(batch.latents[:, 1:], signal, size, self.teacher(batch))
@@ -107,7 +111,7 @@ class DynamicsStage:
         outcome = outcome_loss(prediction.outcomes, clips.rewards, clips.terminated, valid)
         (denoising + config.outcome_weight * outcome).backward()
         norm = self.optimizer.step(step, steps)
-        return {"bootstrap" if bootstrap else "loss": denoising.item(), "outcome": outcome.item(), "norm": norm}
+        return {"bootstrap" if largest else "loss": denoising.item(), "outcome": outcome.item(), "norm": norm}
 
     def teacher(self, batch: Noised) -> Denoiser:
         """Return the averaged net as a denoiser of other copies beside ``batch``'s context."""

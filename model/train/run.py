@@ -77,7 +77,8 @@ class TrainConfig:
             ("threads", self.threads or 1), ("sample_every", self.sample_every),
             ("autoencoder.steps", self.autoencoder.steps), ("autoencoder.batch", self.autoencoder.batch),
             ("autoencoder.max_frames", self.autoencoder.max_frames), ("dynamics.steps", self.dynamics.steps),
-            ("dynamics.batch", self.dynamics.batch), ("dynamics.copies", self.dynamics.copies),
+            ("dynamics.batch", self.dynamics.batch),
+            ("dynamics.bootstrap_stage", self.dynamics.bootstrap_stage), ("dynamics.copies", self.dynamics.copies),
             ("autoencoder.optimizer.warmup", self.autoencoder.optimizer.warmup),
             ("dynamics.optimizer.warmup", self.dynamics.optimizer.warmup),
         ):  # fmt: skip

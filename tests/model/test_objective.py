@@ -46,12 +46,13 @@ def test_bootstrap_target_lands_where_two_half_steps_land():
 
 
 def test_larger_steps_are_drawn_on_the_grid_where_sampling_uses_them():
-    signal, step = sample_levels((1000,), True, torch.Generator().manual_seed(0))
+    signal, step = sample_levels((1000,), 3, torch.Generator().manual_seed(0))
     size = torch.tensor(STEP_SIZES)[step]
     assert set(step.tolist()) == {1, 2, 3}
     assert torch.equal(signal % size, torch.zeros_like(signal))
     assert (signal + size <= 1).all()
-    signal, step = sample_levels((1000,), False, torch.Generator().manual_seed(0))
+    assert set(sample_levels((1000,), 1, torch.Generator().manual_seed(0))[1].tolist()) == {1}
+    signal, step = sample_levels((1000,), 0, torch.Generator().manual_seed(0))
     assert not step.any()
     assert (signal < 1).all()
 

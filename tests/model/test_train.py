@@ -56,7 +56,8 @@ def config(episodes: Path, tmp_path: Path) -> TrainConfig:
             ),
         ),
         dynamics=DynamicsStageConfig(
-            steps=14, batch=2, compile=False, optimizer=QUICK, bootstrap_share=0.5, bootstrap_start=3,
+            steps=14, batch=2, compile=False, optimizer=QUICK,
+            bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3,
             model=DiTConfig(width=32, depth=3, head_size=16, context=5),
         ),
     )  # fmt: skip
