@@ -38,13 +38,13 @@ def press(*buttons: str, pitch: float = 0.0, yaw: float = 0.0) -> np.ndarray:
 
 
 def turning_speed(rng: Rng) -> float:
-    """Return a peak speed, degrees a tick: log-uniform over a person's 1.5 to 12, now and then a flick."""
-    return float(rng.uniform(12, 25)) if rng.random() < 0.07 else float(np.exp(rng.uniform(np.log(1.5), np.log(12))))
+    """Return a peak speed, degrees a tick: log-uniform over a person's 0.8 to 8, now and then a flick."""
+    return float(rng.uniform(8, 25)) if rng.random() < 0.04 else float(np.exp(rng.uniform(np.log(0.8), np.log(8))))
 
 
 def aiming_speed(rng: Rng) -> float:
     """Return a peak speed for aiming at something near, degrees a tick: people are quick at that."""
-    return float(rng.uniform(3, 15))
+    return float(rng.uniform(2, 9))
 
 
 def arc(pitch: float, yaw: float, speed: float) -> np.ndarray:
@@ -111,7 +111,7 @@ def full_circle(me: Senses, rng: Rng) -> Actions:
     if abs(me.pitch) > 30:
         yield from look(me, me.yaw, float(rng.normal(RESTING_PITCH, 8)), turning_speed(rng))
     rounds = 2 if rng.random() < 0.1 else 1
-    yield from turn(me, 0.0, 360.0 * rounds * rng.choice((-1, 1)), float(rng.uniform(3, 14)), *buttons)
+    yield from turn(me, 0.0, 360.0 * rounds * rng.choice((-1, 1)), float(rng.uniform(3, 10)), *buttons)
 
 
 def level_view(me: Senses, rng: Rng) -> Actions:

@@ -76,18 +76,17 @@ class KVCache:
     values: Tensor
     """Same shape."""
     last: Tensor
-    """``(b, f, h, w, c)``: the last chunk as it was fed back, zeros before the first."""
+    """``(b, f, h, w, c)``: the last chunk, zeros before the first."""
     length: Tensor
     """``int64 (b,)``: chunks written so far, which is also the next chunk's position in time."""
 
     @classmethod
     def empty(
-        cls, *, layers: int, worlds: int, chunk: tuple[int, int, int, int], heads: int, capacity: int, size: int,
-        dtype: torch.dtype, device: torch.device | str = "cpu",
+        cls, *, layers: int, worlds: int, chunk: tuple[int, int, int, int], tokens: int, heads: int, capacity: int,
+        size: int, dtype: torch.dtype, device: torch.device | str = "cpu",
     ) -> "KVCache":  # fmt: skip
-        """Allocate a ring of ``capacity`` chunks of shape ``chunk`` (f, h, w, c)."""
-        _, h, w, _ = chunk
-        keys = torch.zeros(layers, worlds * h * w, heads, capacity, size, dtype=dtype, device=device)
+        """Allocate a ring of ``capacity`` chunks of shape ``chunk`` (f, h, w, c) and ``tokens`` patches each."""
+        keys = torch.zeros(layers, worlds * tokens, heads, capacity, size, dtype=dtype, device=device)
         last = torch.zeros(worlds, *chunk, dtype=dtype, device=device)
         return cls(keys, torch.zeros_like(keys), last, torch.zeros(worlds, dtype=torch.int64, device=device))
 
@@ -118,7 +117,7 @@ class KVCache:
         Args:
             keys: time-rotated ``(layers, b * n, heads, 1, size)``, as the transformer returns them.
             values: same shape.
-            latents: the chunk as it was fed to the transformer, ``(b, f, h, w, c)``.
+            latents: the chunk itself, ``(b, f, h, w, c)``.
         """
         for world in range(len(self.length)):
             rows = self._rows(world)

@@ -1,12 +1,14 @@
 """SpacetimeDiT: a causal diffusion transformer over spacetime patches.
 
-* one token is a patch of 4 frames x 1 x 1 latents: 60 tokens a chunk at the default frame
+* one token is a patch of 4 frames x 2 x 2 latents: 60 tokens a chunk at the default frame
 * two layers attend within a chunk, every third attends to the same place in earlier chunks (Dreamer 4, MIRA)
 * rotary positions only (2-D in space, 1-D in time), so other frame sizes and lengths stay open
 * RMSNorm, QK-norm, ReLU^2, adaLN-zero from signal level, step size, actions and task
 * predicts the clean latent; reward and termination are read off the finished chunk's features
 * every token also gets the patch at its place in the previous clean chunk, as diffusion models of games do by stacking
   frames (DIAMOND, arXiv 2405.12399): attention within the chunk can then move the picture as the camera turns
+* a learned, action-conditioned flow moves the last frame to where it should be (motion.py); denoising starts from that
+  guess, the net sees it and predicts what it lacks
 * training runs a clean and several noised copies of a clip side by side: every noised chunk attends to *clean* past
   chunks, exactly what streaming with a cache does (cf. ACDiT, arXiv 2412.07720). Copies are the axis ``g``; copy 0 is
   the context, and streaming or a plain causal forward is the case of one copy.
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
+from latentcraft.model.motion import Guess, Motion
 from latentcraft.model.tasks import TASKS
 
 STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -46,14 +49,18 @@ class DiTConfig:
     """Width of one attention head."""
     chunk: int = 4
     """Frames in a chunk, ``f``."""
-    channels: int = 16
+    channels: int = 8
     """Latent channels ``c``, equal to the autoencoder's."""
+    patch: int = 2
+    """Latent positions per side in one token."""
     context: int = 16
     """Chunks a query may see, itself included; also the clip length of training."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_size or self.head_size % 4:
             raise UserError(f"width {self.width} must be a multiple of head_size {self.head_size}, and that of 4")
+        if self.patch < 1:
+            raise UserError(f"patch must be at least 1, got {self.patch}")
         if self.depth < self.temporal_every:
             raise UserError(f"depth {self.depth} has no temporal layer; it must be at least {self.temporal_every}")
         if self.context < 5:
@@ -90,9 +97,14 @@ class Modulation(NamedTuple):
     gate: Tensor
 
 
-def patches(latents: Tensor) -> Tensor:
-    """Cut latents ``(b, g, t, f, h, w, c)`` into spacetime patches, ``(b, g, t, h * w, f * c)``."""
-    return rearrange(latents, "b g t f h w c -> b g t (h w) (f c)")
+def patches(latents: Tensor, side: int) -> Tensor:
+    """Cut latents ``(b, g, t, f, h, w, c)`` into spacetime patches ``(b, g, t, n, f * side * side * c)``."""
+    return rearrange(latents, "b g t f (h p) (w q) c -> b g t (h w) (f p q c)", p=side, q=side)
+
+
+def before(chunks: Tensor) -> Tensor:
+    """Return the chunk before each of ``chunks (b, t, ...)``, zeros before the first."""
+    return torch.cat([torch.zeros_like(chunks[:, :1]), chunks[:, :-1]], 1)
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -154,13 +166,15 @@ class SpacetimeDiT(nn.Module):
     def __init__(self, config: DiTConfig = DiTConfig()):  # noqa: B008 (frozen)
         super().__init__()
         self.config = config
-        width, patch = config.width, config.chunk * config.channels
+        width, patch = config.width, config.chunk * config.patch**2 * config.channels
         self.embed = nn.Linear(patch, width)
         self.embed_past = nn.Linear(patch, width, bias=False)
+        self.embed_moved = nn.Linear(patch + config.chunk * config.patch**2, width, bias=False)
         self.signal = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.step = nn.Embedding(len(STEP_SIZES), width)
         features = config.chunk * (NUM_BUTTONS + 4)
         self.action = nn.Sequential(nn.Linear(features, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+        self.motion = Motion(chunk=config.chunk, channels=config.channels, action_features=features)
         self.no_action = nn.Parameter(torch.zeros(width))
         self.task = nn.Embedding(len(TASKS), width)
         self.layers = nn.ModuleList(
@@ -189,6 +203,7 @@ class SpacetimeDiT(nn.Module):
             layer.modulation.bias.data.view(2, 3, -1)[:, 2] = 0.1
         for linear in (self.final_modulation, self.final, self.outcome):
             nn.init.zeros_(linear.weight)
+        self.motion.init_weights()
 
     @property
     def temporal_layers(self) -> int:
@@ -200,31 +215,51 @@ class SpacetimeDiT(nn.Module):
         config, weight = self.config, self.final.weight
         return KVCache.empty(
             layers=self.temporal_layers, worlds=worlds, chunk=(config.chunk, *grid, config.channels),
-            heads=config.width // config.head_size, capacity=config.context - 1, size=config.head_size,
-            dtype=weight.dtype, device=weight.device,
+            tokens=grid[0] * grid[1] // config.patch**2, heads=config.width // config.head_size,
+            capacity=config.context - 1, size=config.head_size, dtype=weight.dtype, device=weight.device,
         )  # fmt: skip
 
-    def condition(self, signal: Tensor, step: Tensor, actions: Tensor, has_actions: Tensor, task: Tensor) -> Tensor:
-        """Embed what a chunk is conditioned on: ``(b, g, t, d)`` from arguments as in :meth:`forward`."""
-        dtype, width = self.final.weight.dtype, self.config.width
-        frequencies = torch.exp(torch.linspace(0, 6, width // 2, device=signal.device))
-        angles = signal.float()[..., None] * frequencies
-        level = self.signal(torch.cat([angles.cos(), angles.sin()], -1).to(dtype))
+    def action_features(self, actions: Tensor, has_actions: Tensor) -> Tensor:
+        """Return what is told of actions ``(b, t, f, a)`` to the nets, ``(b, t, e)``; zeros where they are hidden."""
         camera = actions[..., NUM_BUTTONS:]
         # Degrees at two scales: aiming moves a tenth of a degree, turning round twenty.
         features = torch.cat([actions[..., :NUM_BUTTONS], camera / 10, torch.tanh(camera / 2)], -1)
-        action = self.action(rearrange(features, "b t f a -> b t (f a)").to(dtype))
-        action = torch.where(has_actions[:, None, None], action, self.no_action)
+        features = rearrange(features, "b t f a -> b t (f a)") * has_actions[:, None, None]
+        return features.to(self.final.weight.dtype)
+
+    def guess(self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None) -> Guess:
+        """Guess chunks from the ones before them by motion alone.
+
+        Args:
+            past: previous chunks ``(b, t, f, h, w, c)``, zeros where there is none.
+            actions: ``(b, t, f, a)`` that lead to the guessed chunks.
+            has_actions: see :meth:`forward`.
+
+        Returns:
+            The distribution that denoising starts from, ``(b, t, f, h, w, ...)``.
+        """
+        if has_actions is None:
+            has_actions = torch.ones(len(past), dtype=torch.bool, device=past.device)
+        features = self.action_features(actions, has_actions)
+        guess = self.motion(past.flatten(0, 1), features.flatten(0, 1))
+        return Guess(*(part.unflatten(0, past.shape[:2]) for part in guess))
+
+    def condition(self, signal: Tensor, step: Tensor, action: Tensor, task: Tensor) -> Tensor:
+        """Embed what a chunk is conditioned on: ``(b, g, t, d)`` from embedded actions ``(b, t, d)`` and the rest."""
+        frequencies = torch.exp(torch.linspace(0, 6, self.config.width // 2, device=signal.device))
+        angles = signal.float()[..., None] * frequencies
+        level = self.signal(torch.cat([angles.cos(), angles.sin()], -1).to(self.final.weight.dtype))
         return level + self.step(step) + (action + self.task(task)[:, None])[:, None]
 
     def forward(
         self, latents: Tensor, signal: Tensor, step: Tensor, actions: Tensor, *, has_actions: Tensor | None = None,
-        task: Tensor | None = None, cache: KVCache | None = None,
+        task: Tensor | None = None, cache: KVCache | None = None, past: Tensor | None = None,
+        guess: Guess | None = None,
     ) -> Prediction:  # fmt: skip
         """Predict clean latents.
 
         Args:
-            latents: ``(b, g, t, f, h, w, c)``; copy 0 is the context the others attend to.
+            latents: ``(b, g, t, f, h, w, c)``, h and w multiples of ``patch``; copy 0 is the context of the others.
             signal: signal level of each chunk, ``(b, g, t)``, 0 noise to 1 data.
             step: index into :data:`STEP_SIZES`, ``int64 (b, g, t)``.
             actions: ``(b, t, f, a)``; entry ``i`` led to frame ``i``.
@@ -232,6 +267,8 @@ class SpacetimeDiT(nn.Module):
             task: index into :data:`latentcraft.model.tasks.TASKS`, ``int64 (b,)``. Default 0.
             cache: finished chunks to attend to; then ``t`` must be 1 and ``latents`` is the chunk that follows them.
                 The cache is only read: append ``keys`` and ``values`` once the chunk is final.
+            past: the chunk before each, ``(b, t, f, h, w, c)``. Default: the cache's, or copy 0 itself.
+            guess: what :meth:`guess` says of ``past``, for callers that have it already.
 
         Returns:
             The prediction; see :class:`Prediction`.
@@ -242,14 +279,20 @@ class SpacetimeDiT(nn.Module):
             has_actions = torch.ones(b, dtype=torch.bool, device=latents.device)
         if task is None:
             task = torch.zeros(b, dtype=torch.int64, device=latents.device)
-        c = F.silu(self.condition(signal, step, actions, has_actions, task))  # (b, g, t, d)
-        if cache is None:
-            past_chunk = torch.cat([torch.zeros_like(latents[:, :1, :1]), latents[:, :1, :-1]], 2)
-        else:
-            past_chunk = cache.last[:, None, None]
-        x = self.embed(patches(latents).to(dtype)) + self.embed_past(patches(past_chunk).to(dtype)) + c[..., None, :]
+        features = self.action_features(actions, has_actions)
+        action = torch.where(has_actions[:, None, None], self.action(features), self.no_action)  # (b, t, d)
+        c = F.silu(self.condition(signal, step, action, task))  # (b, g, t, d)
+        if past is None:
+            past = before(latents[:, 0]) if cache is None else cache.last[:, None]
+        if guess is None:
+            guess = self.guess(past, actions, has_actions)
+        mean, spread = guess.mean[:, None], guess.spread[:, None]  # (b, 1, t, f, h, w, ...), the same for all copies
+        side = self.config.patch
+        told = torch.cat([patches(mean, side), patches(spread, side)], -1)
+        x = self.embed(patches(latents, side).to(dtype)) + self.embed_past(patches(past[:, None], side).to(dtype))
+        x = x + self.embed_moved(told.to(dtype)) + c[..., None, :]
 
-        space = grid_angles(h, w, size, latents.device)
+        space = grid_angles(h // side, w // side, size, latents.device)
         if cache is None:
             time = rope_angles(torch.arange(t, device=latents.device).repeat(g), size)
             earlier = torch.ones(t, t, dtype=torch.bool, device=latents.device).tril(-1).repeat(g, 1)
@@ -274,7 +317,9 @@ class SpacetimeDiT(nn.Module):
 
         shift, scale = self.final_modulation(c)[..., None, :].chunk(2, -1)
         y = self.final(rms_norm(x) * (1 + scale) + shift)
-        y = rearrange(y, "b g t (h w) (f c) -> b g t f h w c", h=h, f=self.config.chunk)
+        sizes = {"h": h // side, "f": self.config.chunk, "p": side, "q": side}
+        y = rearrange(y, "b g t (h w) (f p q c) -> b g t f (h p) (w q) c", **sizes).float()
+        y = mean + spread * y
         return Prediction(y, self.outcomes(x[:, 0], c[:, 0]), torch.stack(keys), torch.stack(values))
 
     def outcomes(self, x: Tensor, condition: Tensor) -> Outcomes:

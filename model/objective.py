@@ -1,6 +1,7 @@
 """Shortcut forcing (Dreamer 4, arXiv 2509.24527) as pure functions.
 
-``z = (1 - tau) * noise + tau * data`` with signal level tau; the net predicts the data. At the finest step size it is
+``z = (1 - tau) * source + tau * data`` with signal level tau, the source being noise around the motion guess
+(motion.py); the net predicts the data. At the finest step size it is
 trained by flow matching; larger steps learn to land where two half steps of the EMA net land (shortcut models, arXiv
 2410.12557), so that one net samples in 8, 4, 2 or 1 steps.
 """
@@ -11,10 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import REWARD_BINS, STEP_SIZES, Outcomes
+from latentcraft.model.motion import Guess
 
 CONTEXT_SIGNAL = 0.9
 """Signal level at which finished chunks are fed back in play: a little noise hides the net's own small errors."""
+
+SCALES = (2, 4)
+"""Sides of the squares of latent positions over which errors are pooled besides single positions."""
+WORST_WEAR = 0.5
+"""Largest amount by which :func:`worn` drifts (latents have unit RMS) and blurs (1 is the blur alone)."""
+WEAR_GRID = (3, 5)
+"""Cells of the smooth drift over a frame."""
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(noised latents ``(b, k, t, f, h, w, c)``, signal ``(b, k, t)``, step index ``(b, k, t)``) -> predicted data."""
@@ -26,13 +36,13 @@ def expand(level: Tensor) -> Tensor:
 
 
 def add_noise(data: Tensor, noise: Tensor, signal: Tensor) -> Tensor:
-    """Mix ``data`` and ``noise (..., t, f, h, w, c)`` at per-chunk ``signal (..., t)``."""
+    """Mix ``data`` and ``noise`` (or another source) ``(..., t, f, h, w, c)`` at per-chunk ``signal (..., t)``."""
     signal = expand(signal)
     return (1 - signal) * noise + signal * data
 
 
 def velocity(predicted: Tensor, noised: Tensor, signal: Tensor) -> Tensor:
-    """Direction of the flow, data minus noise, from a prediction of the data at ``signal`` below 1."""
+    """Direction of the flow, data minus source, from a prediction of the data at ``signal`` below 1."""
     return (predicted - noised) / (1 - expand(signal))
 
 
@@ -52,13 +62,37 @@ def sample_levels(
     return signal, step
 
 
-def sample_context_levels(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Draw signal levels ``(b, t)`` for the context copy: mostly near what play uses, a fifth of clips far worse.
+def sample_context_levels(shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw signal levels for the context copy: mostly near what play uses, a fifth of clips far worse.
 
     The noisier clips teach the net to rebuild from a poor past, which is what a long rollout becomes.
+
+    Returns:
+        Levels ``(b, t)`` and which clips are the worse ones, ``bool (b,)``.
     """
-    worst = torch.where(torch.rand(shape[0], 1, generator=generator) < 0.2, 0.5, 0.8)
-    return worst + (1 - worst) * torch.rand(shape, generator=generator)
+    worse = torch.rand(shape[0], generator=generator) < 0.2
+    lowest = torch.where(worse, 0.5, 0.8)[:, None]
+    return lowest + (1 - lowest) * torch.rand(shape, generator=generator), worse
+
+
+def worn(latents: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Wear a share of the clips ``(b, t, f, h, w, c)`` as long rollouts wear: colours drift, edges blur.
+
+    A smooth offset is added that stays the same through the clip, and each frame is mixed with its own blur, both by a
+    random amount. Shown as context with the true chunk as the target, they teach the net to come back to what the
+    world looks like rather than to go on from where a rollout has strayed.
+    """
+    b, *_, h, w, c = latents.shape
+    amount = WORST_WEAR * torch.rand((2, b), generator=generator) * (torch.rand((2, b), generator=generator) < share)
+    offset, blur = amount.to(latents.device)[..., None, None, None, None, None]
+    coarse = torch.randn((b, c, *WEAR_GRID), generator=generator).to(latents.device)
+    field = F.interpolate(coarse, (h, w), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    planes = latents.flatten(0, 2).permute(0, 3, 1, 2)
+    smooth = F.avg_pool2d(planes, 3, stride=1, padding=1, count_include_pad=False).permute(0, 2, 3, 1)
+    mixed = torch.lerp(latents, smooth.unflatten(0, latents.shape[:3]), blur.expand_as(latents))
+    strayed = Autoencoder.normalise(mixed + offset * field[:, None, None])
+    touched = (amount > 0).any(0).to(latents.device)
+    return torch.where(touched[:, None, None, None, None, None], strayed, latents)
 
 
 def bootstrap_target(noised: Tensor, signal: Tensor, step: Tensor, teacher: Denoiser) -> Tensor:
@@ -76,10 +110,38 @@ def ramp_weight(signal: Tensor) -> Tensor:
     return 0.9 * signal + 0.1
 
 
+def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of each chunk ``(..., f, h, w, c) -> (...)``, averaged over scales.
+
+    At each scale the error is pooled over squares and weighed by their area, so that white noise counts the same at
+    all of them. What no net can predict, the shimmer of far textures, is nearly white; shapes and colours are not, and
+    would else be a small part of the error. The best prediction is the conditional mean as ever.
+    """
+    error = predicted.float() - target.float()
+    total, scales = error.square().mean((-4, -3, -2, -1)), 1
+    planes = error.flatten(0, -4).permute(0, 3, 1, 2)
+    for side in SCALES:
+        if min(planes.shape[-2:]) >= side:
+            pooled = F.avg_pool2d(planes, side).square().mean((-3, -2, -1))
+            total = total + side**2 * pooled.view(error.shape[:-3]).mean(-1)
+            scales += 1
+    return total / scales
+
+
 def denoising_loss(predicted: Tensor, target: Tensor, signal: Tensor) -> Tensor:
-    """Weighted mean squared error over everything, in fp32."""
-    error = (predicted.float() - target.float()).square().mean((-4, -3, -2, -1))
-    return (ramp_weight(signal) * error).mean()
+    """Mean over chunks of :func:`squared_error`, weighed by :func:`ramp_weight`, in fp32."""
+    return (ramp_weight(signal) * squared_error(predicted, target)).mean()
+
+
+def motion_loss(guess: Guess, target: Tensor) -> Tensor:
+    """Negative log-likelihood of the truth under the guess, without its constant.
+
+    The squared error alone teaches the correlation too little where the guess is nearly right: on a still picture with
+    an error of 0.04 it left a variance of 0.28, noise that denoising then had to undo.
+    """
+    variance = guess.spread.square()
+    error = (guess.mean - target).square().mean(-1, keepdim=True)
+    return (error / variance + variance.log()).mean() / 2
 
 
 def two_hot(rewards: Tensor) -> Tensor:

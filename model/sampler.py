@@ -11,12 +11,14 @@ from latentcraft.model.objective import CONTEXT_SIGNAL, add_noise, velocity
 
 STEPS: tuple[int, ...] = tuple(round(1 / size) for size in STEP_SIZES[::-1])
 """Numbers of denoising steps a net can be asked for: 1, 2, 4, 8."""
+TEMPERATURE = 0.7
+"""Scale of the starting noise. Below 1 a dream is a little smoother and strays later."""
 
 
 @torch.no_grad()
 def denoise(
     dit: SpacetimeDiT, cache: KVCache, noise: Tensor, actions: Tensor, *, steps: int, task: Tensor | None = None,
-    has_actions: Tensor | None = None,
+    has_actions: Tensor | None = None, temperature: float = TEMPERATURE,
 ) -> Tensor:  # fmt: skip
     """Dream the chunk that follows the cache.
 
@@ -28,6 +30,7 @@ def denoise(
         steps: 1, 2, 4 or 8.
         task: see :meth:`SpacetimeDiT.forward`.
         has_actions: see :meth:`SpacetimeDiT.forward`.
+        temperature: scale of the noise that denoising starts from; 0 starts from the motion guess's mean.
 
     Returns:
         Clean latents ``(b, f, h, w, c)`` in fp32, each position of unit RMS.
@@ -40,10 +43,12 @@ def denoise(
     b = len(noise)
     size = 1 / steps
     step = torch.full((b, 1, 1), STEP_SIZES.index(size), dtype=torch.int64, device=noise.device)
-    z = noise.float()[:, None, None]  # (b, 1, 1, f, h, w, c)
+    held = actions[:, None]
+    guess = dit.guess(cache.last[:, None], held, has_actions)
+    z = guess.draw(temperature * noise.float()[:, None])[:, None]  # (b, 1, 1, f, h, w, c)
     for index in range(steps):
         signal = torch.full((b, 1, 1), index * size, device=noise.device)
-        predicted = dit(z, signal, step, actions[:, None], has_actions=has_actions, task=task, cache=cache).latents
+        predicted = dit(z, signal, step, held, has_actions=has_actions, task=task, cache=cache, guess=guess).latents
         z = z + size * velocity(predicted.float(), z, signal)
     # Real latents have unit RMS at each position, so a dreamed one is put back on that sphere.
     return Autoencoder.normalise(z[:, 0, 0])
@@ -54,7 +59,10 @@ def commit(
     dit: SpacetimeDiT, cache: KVCache, latents: Tensor, noise: Tensor, actions: Tensor, *, task: Tensor | None = None,
     has_actions: Tensor | None = None,
 ) -> Outcomes:  # fmt: skip
-    """Append a finished chunk to the cache, slightly noised; returns its reward and termination logits.
+    """Append a finished chunk to the cache; returns its reward and termination logits.
+
+    Keys and values are of the chunk slightly noised, since a perfect past is not what a long rollout has; the chunk
+    itself, which the next one is moved from, stays sharp.
 
     Args:
         dit: the net.
@@ -70,6 +78,6 @@ def commit(
     z = add_noise(latents.float()[:, None, None], noise.float()[:, None, None], level)
     step = torch.zeros((b, 1, 1), dtype=torch.int64, device=latents.device)
     prediction = dit(z, level, step, actions[:, None], has_actions=has_actions, task=task, cache=cache)
-    cache.append(prediction.keys, prediction.values, z[:, 0, 0])
+    cache.append(prediction.keys, prediction.values, latents)
     return Outcomes(prediction.outcomes.reward[:, 0], prediction.outcomes.terminated[:, 0])
 

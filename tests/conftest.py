@@ -43,7 +43,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 
     torch.manual_seed(0)
-    widths, depths = (8, 16, 16), (1, 1, 1)
+    widths, depths = (8, 16), (1, 1)
     autoencoder = Autoencoder(
         AutoencoderConfig(
             encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths

@@ -6,25 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from latentcraft.errors import UserError
-from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, AutoencoderConfig
 from latentcraft.model.episodes import read_all
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train.samples import save_rows
+
+SPACING = 3
+"""Frames of an episode apart that are worth training on, where there are enough."""
 
 
 @dataclass(frozen=True)
 class AutoencoderStageConfig:
     """Training of the autoencoder."""
 
-    steps: int = 1800
+    steps: int = 2600
     """Optimiser steps."""
-    batch: int = 32
+    batch: int = 24
     """Frames a step; at 16, Muon itself takes a quarter of the step."""
-    max_frames: int = 100_000
-    """Frames held in memory, evenly spaced over all episodes (46 kB each at the default size)."""
+    max_frames: int = 60_000
+    """Frames held in memory (46 kB each at the default size)."""
+    shift_share: float = 0.33
+    """Share of each batch whose latents are moved by a part of a position before decoding; the picture must move alike.
+    Latents then slide as pictures do, which makes their motion easy to learn (EQ-VAE, arXiv 2502.09509)."""
     latent_noise: float = 0.2
     """Largest standard deviation of the noise added to latents before decoding (they have unit RMS)."""
     edge_weight: float = 1.0
@@ -36,9 +43,14 @@ class AutoencoderStageConfig:
 
 
 def load_frames(paths: list[Path], max_frames: int, frame_size: tuple[int, int]) -> Tensor:
-    """Read at most ``max_frames`` frames ``uint8 (k, H, W, 3)``, evenly spaced over the episodes at ``paths``."""
+    """Read at most ``max_frames`` frames ``uint8 (k, H, W, 3)``: every third, of evenly spaced episodes of ``paths``.
+
+    Neighbouring frames teach an autoencoder little that is new, and decoding all of a large recording takes minutes.
+    """
     total = sum(path.read_bytes().count(b"\n") for path in paths)
-    stride = max(1, math.ceil(total / max_frames))
+    paths = paths[:: max(1, math.ceil(total / (max_frames * SPACING) - 0.5))]
+    total = sum(path.read_bytes().count(b"\n") for path in paths)
+    stride = max(SPACING if total > SPACING * max_frames // 2 else 1, math.ceil(total / max_frames))
     # One allocation: a list of parts and their concatenation would need twice the memory.
     frames = torch.empty((math.ceil(total / stride), *frame_size, 3), dtype=torch.uint8)
     count = seen = 0
@@ -62,6 +74,17 @@ def reconstruction_loss(pixels: Tensor, target: Tensor, edge_weight: float) -> T
     error = pixels.float() - target
     edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
     return error.abs().mean() + error.square().mean() + edge_weight * edges
+
+
+def shifted(picture: Tensor, pixels: Tensor, scale: int) -> Tensor:
+    """Move ``picture (b, c, h, w)`` down and right by ``pixels (b, 2)``, of which a position is ``scale``; bilinear."""
+    b, _, h, w = picture.shape
+    matrix = torch.zeros(b, 2, 3, device=picture.device)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = 1
+    matrix[:, 0, 2] = -2 * pixels[:, 1] / scale / w
+    matrix[:, 1, 2] = -2 * pixels[:, 0] / scale / h
+    grid = F.affine_grid(matrix, list(picture.shape), align_corners=False)
+    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
 
 
 def psnr(frames: Tensor, target: Tensor) -> float:
@@ -93,12 +116,25 @@ class AutoencoderStage:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         pick = torch.randint(len(self.frames), (self.config.batch,), generator=generator)
         frames = self.frames[pick].to(self.device)
+        target = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = self.network.encode(frames)
+        moved = round(self.config.shift_share * len(frames))
+        if moved:
+            # Whole pixels, so that the target stays as sharp as it was.
+            pixels = torch.randint(1 - DOWNSAMPLING, DOWNSAMPLING, (moved, 2), generator=generator).float()
+            pixels = pixels.to(self.device)
+            slid = shifted(latents[:moved].permute(0, 3, 1, 2), pixels, DOWNSAMPLING).permute(0, 2, 3, 1)
+            latents = torch.cat([Autoencoder.normalise(slid), latents[moved:]])
+            target = torch.cat([shifted(target[:moved], pixels, 1), target[moved:]])
         strength = self.config.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
         noise = strength * torch.randn(latents.shape, generator=generator)
         pixels = self.network.decode_pixels(latents + noise.to(self.device))
-        target = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
-        loss = reconstruction_loss(pixels, target, self.config.edge_weight)
+        loss = reconstruction_loss(pixels[moved:], target[moved:], self.config.edge_weight) * (1 - moved / len(frames))
+        if moved:
+            inside = (slice(None, moved), slice(None), *[slice(DOWNSAMPLING, -DOWNSAMPLING)] * 2)  # borders moved in
+            loss = loss + reconstruction_loss(pixels[inside], target[inside], self.config.edge_weight) * (
+                moved / len(frames)
+            )
         loss.backward()
         norm = self.optimizer.step(step, steps)
         return {"loss": loss.item(), "norm": norm}

@@ -38,7 +38,7 @@ def training_speed(*, steps: int = 6, compile: bool = False) -> dict[str, float]
     config = DynamicsStageConfig(compile=compile, bootstrap_share=0.0)
     model = config.model
     clip = model.context * model.chunk
-    data = random_dataset(4 * clip, (6, 10), model.channels, clip)
+    data = random_dataset(4 * clip, (12, 20), model.channels, clip)
     stage = DynamicsStage(config, data, data, Autoencoder(), seed=0, dtype=fast_dtype())
     stage.train_step(0, 1000)
     times = []

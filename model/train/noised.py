@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latentcraft.model.dit import Prediction
 from latentcraft.model.latents import Clips
+from latentcraft.model.motion import Guess
 from latentcraft.model.objective import add_noise
 
 
@@ -26,20 +27,41 @@ class Noised(NamedTuple):
     """``bool (b,)``."""
     task: Tensor
     """``int64 (b,)``."""
+    past: Tensor
+    """The chunk before each, ``(b, t, f, h, w, c)``."""
+    guess: Guess
+    """What motion says of each chunk, ``(b, t, ...)``, without gradient."""
 
     @classmethod
     def make(
-        cls, clips: Clips, signal: Tensor, step: Tensor, context_signal: Tensor, has_actions: Tensor,
-        generator: torch.Generator,
+        cls, clips: Clips, finished: Tensor, past: Tensor, guess: Guess, signal: Tensor, step: Tensor,
+        context_signal: Tensor, has_actions: Tensor, generator: torch.Generator,
     ) -> "Noised":  # fmt: skip
-        """Noise ``clips`` once at ``context_signal (b, t)`` and as often as ``signal (b, k, t)`` says."""
-        device = clips.latents.device
-        levels = torch.cat([context_signal[:, None].to(device), signal], 1)
-        b, g, t = levels.shape
-        noise = torch.randn((b, g, *clips.latents.shape[1:]), generator=generator).to(device)
-        steps = torch.cat([torch.zeros(b, 1, t, dtype=torch.int64, device=device), step], 1)
-        latents = add_noise(clips.latents[:, None], noise, levels)
-        return cls(latents, levels, steps, clips.actions, has_actions.to(device), clips.task)
+        """Noise the context once at ``context_signal (b, t)`` and the clips as often as ``signal (b, k, t)`` says.
+
+        Args:
+            clips: the truth.
+            finished: what the context shows, ``(b, t, f, h, w, c)``: the truth, or the net's own attempts at it.
+            past: see :attr:`past`.
+            guess: see :attr:`guess`; noised copies lie between a draw from it and the truth.
+            signal: of the noised copies.
+            step: of the noised copies, ``int64 (b, k, t)``.
+            context_signal: of the context copy.
+            has_actions: see :meth:`latentcraft.model.dit.SpacetimeDiT.forward`.
+            generator: of the noise.
+        """
+        device, guess = clips.latents.device, guess.detach()
+        b, k, t = signal.shape
+        noise = torch.randn((b, 1 + k, *clips.latents.shape[1:]), generator=generator).to(device)
+        context_signal = context_signal.to(device)
+        context = add_noise(finished, noise[:, 0], context_signal)
+        source = guess.mean[:, None] + guess.spread[:, None] * noise[:, 1:]
+        copies = add_noise(clips.latents[:, None], source, signal)
+        return cls(
+            torch.cat([context[:, None], copies], 1), torch.cat([context_signal[:, None], signal], 1),
+            torch.cat([torch.zeros(b, 1, t, dtype=torch.int64, device=device), step], 1), clips.actions,
+            has_actions.to(device), clips.task, past, guess,
+        )  # fmt: skip
 
     def replace_copies(self, latents: Tensor, signal: Tensor, step: Tensor) -> "Noised":
         """Return the batch with other noised copies ``(b, k, ...)`` beside the same context."""
@@ -52,5 +74,6 @@ class Noised(NamedTuple):
     def run(self, forward: Callable[..., Prediction]) -> Prediction:
         """Call a transformer on it."""
         return forward(
-            self.latents, self.signal, self.step, self.actions, has_actions=self.has_actions, task=self.task
-        )
+            self.latents, self.signal, self.step, self.actions, has_actions=self.has_actions, task=self.task,
+            past=self.past, guess=self.guess,
+        )  # fmt: skip

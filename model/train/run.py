@@ -62,8 +62,9 @@ class TrainConfig:
     """Stage 3."""
 
     def __post_init__(self) -> None:
-        if any(side % DOWNSAMPLING or side <= 0 for side in self.frame_size):
-            raise UserError(f"frame_size {list(self.frame_size)} must be positive multiples of {DOWNSAMPLING}")
+        multiple = DOWNSAMPLING * self.dynamics.model.patch
+        if any(side % multiple or side <= 0 for side in self.frame_size):
+            raise UserError(f"frame_size {list(self.frame_size)} must be positive multiples of {multiple}")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise UserError(f"precision must be auto, bf16 or fp32, got {self.precision!r}")
         if self.autoencoder.model.channels != self.dynamics.model.channels:

@@ -67,8 +67,9 @@ class DreamWorld:
         self._digest = digest(self.model.dit)
         config = self.model.dit.config
         size = tuple(frame_size) if frame_size is not None else self.model.frame_size
-        if len(size) != 2 or any(side <= 0 or side % DOWNSAMPLING for side in size):
-            raise UserError(f"frame_size {list(size)} must be two positive multiples of {DOWNSAMPLING}")
+        multiple = DOWNSAMPLING * config.patch
+        if len(size) != 2 or any(side <= 0 or side % multiple for side in size):
+            raise UserError(f"frame_size {list(size)} must be two positive multiples of {multiple}")
         if chunk not in (None, config.chunk):
             raise UserError(f"this checkpoint dreams chunks of {config.chunk} frames, not {chunk}; leave chunk out")
         self._spec = WorldSpec("dream", num_worlds, (size[0], size[1]), config.chunk, task)

@@ -12,6 +12,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollout": ("latentcraft.agents.rollout", "run a YAML action script in a world and write an mp4"),
     "record": ("latentcraft.agents.record", "record episodes from a world or any Gymnasium environment"),
     "train": ("latentcraft.model.train.run", "train autoencoder and dynamics on recorded episodes, resumable"),
+    "evaluate": (
+        "latentcraft.agents.evaluate",
+        "hold a dream against the reference world; evaluate compare A.json B.json: two reports",
+    ),
     "bench": ("latentcraft.agents.bench", "print speed and memory of worlds and training on this machine"),
 }
 
@@ -43,6 +47,10 @@ def main(argv: list[str] | None = None) -> int:
     from latentcraft.errors import UserError
 
     try:
+        if command == "evaluate" and overrides[:1] == ["compare"]:
+            from latentcraft.simulator.fidelity import compare
+
+            return compare.main(overrides[1:])
         from latentcraft.configs.compose import compose_config, describe_config
 
         if any(flag in overrides for flag in ("-h", "--help")):

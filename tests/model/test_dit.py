@@ -17,9 +17,9 @@ def build(seed: int = 0, config: DiTConfig = CONFIG) -> SpacetimeDiT:
     return dit
 
 
-def arguments(*, b: int = 2, g: int = 1, t: int = 6, h: int = 2, w: int = 3) -> tuple[torch.Tensor, ...]:
+def arguments(*, b: int = 2, g: int = 1, t: int = 6, h: int = 4, w: int = 6) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
-    latents = torch.randn(b, g, t, 4, h, w, 16, generator=generator)
+    latents = torch.randn(b, g, t, 4, h, w, 8, generator=generator)
     signal = torch.rand(b, g, t, generator=generator)
     step = torch.randint(0, 4, (b, g, t), generator=generator)
     actions = torch.randn(b, t, 4, 20, generator=generator)
@@ -30,7 +30,7 @@ def test_streaming_with_the_cache_equals_the_full_causal_forward():
     dit = build()
     latents, signal, step, actions = arguments()
     full = dit(latents, signal, step, actions)
-    cache = dit.empty_cache(2, (2, 3))
+    cache = dit.empty_cache(2, (4, 6))
     for i in range(latents.shape[2]):
         one = dit(latents[:, :, i : i + 1], signal[:, :, i : i + 1], step[:, :, i : i + 1], actions[:, i : i + 1],
                   cache=cache)  # fmt: skip
@@ -42,7 +42,7 @@ def test_streaming_with_the_cache_equals_the_full_causal_forward():
 def test_the_ring_forgets_the_oldest_chunk_and_keeps_its_size():
     dit = build(config=DiTConfig(width=64, depth=3, head_size=32, context=5))
     latents, signal, step, actions = arguments(b=1, t=10)
-    cache = dit.empty_cache(1, (2, 3))
+    cache = dit.empty_cache(1, (4, 6))
     memory = cache.keys.data_ptr(), cache.keys.shape
     for i in range(9):
         one = dit(*(part[:, :, i : i + 1] for part in (latents, signal, step)), actions[:, i : i + 1], cache=cache)
@@ -52,7 +52,7 @@ def test_the_ring_forgets_the_oldest_chunk_and_keeps_its_size():
     # With a single temporal layer, chunk 9 sees chunks 5 to 8, and through chunk 5 the latents of chunk 4: a clip of
     # these is all it can know, once its own first chunk (whose keys lack a past) is masked out.
     alone = dit(*(part[:, :, 4:10] for part in (latents, signal, step)), actions[:, 4:10])
-    fresh = dit.empty_cache(1, (2, 3))
+    fresh = dit.empty_cache(1, (4, 6))
     for i in range(5, 9):
         fresh.append(alone.keys[:, :, :, i - 4 : i - 3], alone.values[:, :, :, i - 4 : i - 3], latents[:, 0, i])
     fresh.length += 1  # the clip began at chunk 4, so keys were rotated one position further
@@ -76,7 +76,7 @@ def test_noised_copies_see_only_the_clean_past_as_in_streaming():
     dit = build()
     latents, signal, step, actions = arguments(g=3)
     trained = dit(latents, signal, step, actions).latents
-    cache = dit.empty_cache(2, (2, 3))
+    cache = dit.empty_cache(2, (4, 6))
     for i in range(latents.shape[2]):
         for copy in (1, 2):
             one = dit(*(part[:, copy : copy + 1, i : i + 1] for part in (latents, signal, step)), actions[:, i : i + 1],
@@ -89,7 +89,7 @@ def test_noised_copies_see_only_the_clean_past_as_in_streaming():
 def test_worlds_of_a_batch_do_not_see_each_other_and_may_differ_in_length():
     dit = build()
     latents, signal, step, actions = arguments()
-    cache = dit.empty_cache(2, (2, 3))
+    cache = dit.empty_cache(2, (4, 6))
     first = dit(*(part[1:, :, :1] for part in (latents, signal, step)), actions[1:, :1], cache=cache.view(1))
     cache.view(1).append(first.keys, first.values, latents[1:, 0, 0])
     assert cache.length.tolist() == [0, 1]
@@ -102,8 +102,8 @@ def test_worlds_of_a_batch_do_not_see_each_other_and_may_differ_in_length():
 
 def test_other_frame_sizes_run_through_the_same_weights():
     dit = build()
-    for h, w in ((2, 3), (5, 4), (1, 7)):
-        assert dit(*arguments(h=h, w=w)).latents.shape == (2, 1, 6, 4, h, w, 16)
+    for h, w in ((4, 6), (10, 8), (2, 14)):
+        assert dit(*arguments(h=h, w=w)).latents.shape == (2, 1, 6, 4, h, w, 8)
 
 
 def test_hidden_actions_do_not_matter_and_known_ones_do():

@@ -3,15 +3,20 @@
 import torch
 
 from latentcraft.model.dit import REWARD_BINS, STEP_SIZES, Outcomes
+from latentcraft.model.motion import Guess
 from latentcraft.model.objective import (
     add_noise,
     bootstrap_target,
     denoising_loss,
     expected_reward,
+    motion_loss,
     outcome_loss,
+    sample_context_levels,
     sample_levels,
+    squared_error,
     two_hot,
     velocity,
+    worn,
 )
 
 SHAPE = (2, 1, 3, 4, 2, 2, 16)
@@ -57,11 +62,46 @@ def test_larger_steps_are_drawn_on_the_grid_where_sampling_uses_them():
     assert (signal < 1).all()
 
 
+def test_a_fifth_of_the_contexts_is_far_noisier_than_play():
+    levels, worse = sample_context_levels((2000, 3), torch.Generator().manual_seed(0))
+    assert 0.15 < worse.float().mean() < 0.25
+    assert levels[~worse].min() >= 0.8
+    assert 0.5 <= levels[worse].min() < 0.55
+
+
+def test_wear_touches_a_share_of_the_clips_and_keeps_latents_on_their_sphere():
+    latents = torch.randn(400, 2, 1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    latents = latents * torch.rsqrt(latents.square().mean(-1, keepdim=True))
+    seen = worn(latents, 0.4, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(seen.square().mean(-1), torch.ones(seen.shape[:-1]), rtol=1e-3, atol=1e-3)
+    same = (seen == latents).flatten(1).all(1)
+    assert 0.28 < same.float().mean() < 0.44  # 0.6 without drift times 0.6 without blur
+    assert torch.equal(worn(latents, 0.0, torch.Generator().manual_seed(1)), latents)
+
+
+def test_the_motion_loss_is_least_at_the_correlation():
+    moved, fresh = torch.randn(2, 10_000, 1, generator=torch.Generator().manual_seed(0))
+    target = 0.6 * moved + 0.8 * fresh
+    losses = {
+        rho: motion_loss(Guess(rho * moved, torch.full_like(moved, (1 - rho**2) ** 0.5)), target).item()
+        for rho in (0.4, 0.6, 0.8)
+    }
+    assert min(losses, key=losses.__getitem__) == 0.6
+
+
 def test_loss_weight_is_the_ramp():
     target = torch.zeros(SHAPE)
     for tau, weight in ((0.0, 0.1), (0.5, 0.55), (1.0, 1.0)):
-        loss = denoising_loss(target + 2, target, torch.full((2, 1, 3), tau))
-        torch.testing.assert_close(loss, torch.tensor(4 * weight))
+        error = torch.tensor([1.0, -1.0]).view(2, 1)  # rows cancel within a square, so coarser scales see nothing
+        loss = denoising_loss(target + 2 * error[..., None], target, torch.full((2, 1, 3), tau))
+        torch.testing.assert_close(loss, torch.tensor(4 * weight / 2))  # two scales fit into this grid
+
+
+def test_white_noise_counts_the_same_at_every_scale_and_a_shift_more():
+    noise = torch.randn(40, 2, 4, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    zero = torch.zeros_like(noise)
+    torch.testing.assert_close(squared_error(noise, zero).mean(), torch.tensor(1.0), rtol=0.05, atol=0)
+    torch.testing.assert_close(squared_error(zero + 1, zero).mean(), torch.tensor((1 + 4 + 16) / 3))
 
 
 def test_two_hot_keeps_the_mean_and_the_head_reads_it_back():

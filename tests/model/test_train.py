@@ -21,7 +21,7 @@ from latentcraft.model.train.autoencoder import AutoencoderStageConfig
 from latentcraft.model.train.dynamics import DynamicsStageConfig
 from latentcraft.model.train.run import TrainConfig, main
 
-WIDTHS, DEPTHS = (16, 16, 16), (1, 1, 1)
+WIDTHS, DEPTHS = (16, 16), (1, 1)
 QUICK = OptimizerConfig(warmup=5)
 
 
@@ -57,7 +57,7 @@ def config(episodes: Path, tmp_path: Path) -> TrainConfig:
         ),
         dynamics=DynamicsStageConfig(
             steps=14, batch=2, compile=False, optimizer=QUICK,
-            bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3,
+            bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3, own_start=2,
             model=DiTConfig(width=32, depth=3, head_size=16, context=5),
         ),
     )  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_save_that_fails_keeps_the_last_state(config: TrainConfig, monkeypatch
 def test_a_torn_state_and_another_shape_are_named(config: TrainConfig):
     with pytest.raises(loop.Interrupted):
         main(replace(config, max_seconds=0.0))
-    other = replace(config.autoencoder, model=replace(config.autoencoder.model, encoder_depths=(1, 1, 2)))
+    other = replace(config.autoencoder, model=replace(config.autoencoder.model, encoder_depths=(1, 2)))
     with pytest.raises(UserError, match=r"another autoencoder\.model"):
         main(replace(config, autoencoder=other))
     state = config.out / "autoencoder.state.pt"
@@ -143,7 +143,7 @@ def test_no_episodes_and_bad_values_are_named(config: TrainConfig, tmp_path: Pat
     with pytest.raises(UserError, match="sample_every"):
         replace(config, sample_every=0)
     with pytest.raises(UserError, match="channels"):
-        replace(config, dynamics=replace(config.dynamics, model=DiTConfig(width=32, depth=3, head_size=16, channels=8)))
+        replace(config, dynamics=replace(config.dynamics, model=DiTConfig(width=32, depth=3, head_size=16, channels=4)))
     (config.out).mkdir()
     (config.out / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"config\.json is not the configuration of a training run"):

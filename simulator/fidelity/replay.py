@@ -1,0 +1,127 @@
+"""Batched rollouts of held-out games, streamed: five minutes of play need no memory for its frames.
+
+Ticks are counted from the start: frame 0 is the last one before the first action, frame ``k`` shows the effect of the
+first ``k`` actions, and frames ``1 - f`` to 0 are the end of the warm-up.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from latentcraft.errors import UserError
+from latentcraft.simulator.fidelity.figures import Subject
+from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start, World
+
+HORIZONS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)
+"""Seconds after the start at which fidelity is asked for: one chunk, and about three times longer each time."""
+
+Watch = Callable[[int, np.ndarray], None]
+"""Called with the tick of the first frame and the frames ``uint8 (b, f, H, W, 3)`` of each chunk."""
+
+
+def ticks_of(seconds: float) -> int:
+    """Return the tick nearest to a time."""
+    return round(seconds * TICKS_PER_SECOND)
+
+
+def name_of(seconds: float) -> str:
+    """Return a time as column keys write it: ``0.2s``, ``60s``."""
+    return f"{seconds:g}s"
+
+
+def play(
+    world: World,
+    seeds: Sequence[int],
+    actions: np.ndarray,
+    watch: Watch,
+    *,
+    wanted: Collection[int] | None = None,
+    label: str = "",
+) -> np.ndarray:
+    """Play ``actions`` from the starts ``seeds`` and show every chunk to ``watch``, the end of the warm-up first.
+
+    Args:
+        world: any world of ``b`` games.
+        seeds: one for each game.
+        actions: ``float32 (b, T, 20)``; no-ops fill the last chunk.
+        watch: gets the frames; they may be buffers of the world and must be copied to be kept.
+        wanted: ticks that will be looked at, None for all. A world that has ``skip(actions)`` need not draw a chunk
+            without any; ``watch`` does not see that chunk.
+        label: of the progress bar; none is shown without, or outside a terminal.
+
+    Returns:
+        Seconds each chunk took, ``float64 (T / f,)``; NaN where its frames were not drawn.
+    """
+    b, f = world.spec.num_worlds, world.spec.chunk
+    if len(seeds) != b or actions.shape[0] != b:
+        raise UserError(f"{len(seeds)} seeds and actions {actions.shape} do not fit a world of {b} games")
+    actions = np.pad(actions, [(0, 0), (0, -actions.shape[1] % f), (0, 0)])  # a no-op is all zeros
+    watch(1 - f, world.reset([Start(seed=seed) for seed in seeds]))
+    skip = getattr(world, "skip", None)
+    seconds = np.full(actions.shape[1] // f, np.nan)
+    for number in _progress(range(len(seconds)), label):
+        tick = number * f
+        part = actions[:, tick : tick + f]
+        if skip is not None and wanted is not None and not any(tick + 1 + i in wanted for i in range(f)):
+            skip(part)
+            continue
+        began = time.perf_counter()
+        frames = world.step(part).frames
+        seconds[number] = time.perf_counter() - began
+        watch(tick + 1, frames)
+    return seconds
+
+
+def film(
+    world: World,
+    seeds: Sequence[int],
+    actions: np.ndarray,
+    ticks: Sequence[int],
+    *,
+    watch: Watch | None = None,
+    label: str = "",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Play as :func:`play` does, only as long as needed, and keep the frames at some ticks.
+
+    Args:
+        world: any world of ``b`` games.
+        seeds: one for each game.
+        actions: ``float32 (b, T, 20)``.
+        ticks: which frames, ascending, between ``1 - f`` and T.
+        watch: also gets the chunks in which these ticks are.
+        label: of the progress bar.
+
+    Returns:
+        Frames ``uint8 (b, len(ticks), H, W, 3)``, and the seconds each chunk took.
+    """
+    place = {tick: index for index, tick in enumerate(ticks)}
+    assert ticks and 1 - world.spec.chunk <= min(ticks) and max(ticks) <= actions.shape[1], "ticks outside the rollout"
+    kept = np.empty((world.spec.num_worlds, len(ticks), *world.spec.frame_size, 3), np.uint8)
+
+    def keep(first: int, frames: np.ndarray) -> None:
+        for offset in range(frames.shape[1]):
+            if first + offset in place:
+                kept[:, place[first + offset]] = frames[:, offset]
+        if watch is not None:
+            watch(first, frames)
+
+    seconds = play(world, seeds, actions[:, : max(max(ticks), 1)], keep, wanted=place, label=label)
+    return kept, seconds
+
+
+def make_subject(subject: Subject, games: int, task: str = "free") -> World:
+    """Build a subject's world and check that it has that many games."""
+    world = subject.make(games, task)
+    if world.spec.num_worlds != games:
+        raise UserError(f"{subject.name} made a world of {world.spec.num_worlds} games where {games} were asked for")
+    return world
+
+
+def _progress(chunks: range, label: str) -> "Collection[int]":
+    if not label:
+        return chunks
+    from tqdm import tqdm
+
+    bar: Collection[int] = tqdm(chunks, desc=label, unit="chunk", disable=None, leave=False, dynamic_ncols=True)
+    return bar
