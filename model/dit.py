@@ -308,8 +308,8 @@ class SpacetimeDiT(nn.Module):
         values: list[Tensor] = []
         for layer in self.layers:
             if layer.temporal:
-                past = None if cache is None else (cache.keys[len(keys)], cache.values[len(keys)])
-                x, k, v = layer(x, c, time_cos, time_sin, mask, past)
+                cached = None if cache is None else (cache.keys[len(keys)], cache.values[len(keys)])
+                x, k, v = layer(x, c, time_cos, time_sin, mask, cached)
                 keys.append(k)
                 values.append(v)
             else:

@@ -54,10 +54,10 @@ class DynamicsStageConfig:
     own_share: float = 0.5
     """Share of steps whose context the net dreamed itself from some chunk on, so that it learns to come back from its
     own mistakes and not only to go on from perfect pasts (the lever of DIAMOND's CSGO model and of Self-Forcing)."""
-    wear_share: float = 0.15
-    """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     own_start: int = 1000
     """Step at which they begin; before, what the net makes teaches nothing."""
+    wear_share: float = 0.15
+    """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     action_dropout: float = 0.1
     """Share of clips whose actions are hidden, so that the net also models video without them."""
     motion_weight: float = 0.05

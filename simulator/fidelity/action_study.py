@@ -152,7 +152,7 @@ def action_study(subject: Subject, plan: ActionPlan, *, network: InverseDynamics
     if parts is None:
         parts = [features[:, first : first + CLIP_TICKS] for first in firsts]
     clips = np.concatenate([plan.actions[:, first : first + CLIP_TICKS] for first in firsts], 1)
-    figures = mineworld_figures(_end_to_end([network.decide(part) for part in parts]), clips)
+    figures = mineworld_figures(_end_to_end([network.decide(part) for part in parts]), list(clips))
     return scores_by_time(network.decide(features), plan.actions) | figures
 
 
@@ -216,14 +216,14 @@ def _chunks(actions: np.ndarray, chunk: int) -> Iterator[np.ndarray]:
 
 def scores_by_time(reading: Reading, actions: np.ndarray) -> dict[str, Figure]:
     """Return our scores of whole games, and F1 and camera error from one horizon to the next."""
-    figures = score_figures(_end_to_end([reading]), actions)
+    figures = score_figures(_end_to_end([reading]), list(actions))
     before = 0
     for end in HORIZONS:
         after = round(end * TICKS_PER_SECOND)
         if after > actions.shape[1]:
             break
         part = Reading(reading.held[:, before:after], reading.camera[:, before:after])
-        here = score_figures(_end_to_end([part]), actions[:, before:after], brief=True)
+        here = score_figures(_end_to_end([part]), list(actions[:, before:after]), brief=True)
         figures[f"f1_until@{end:g}s"] = here["f1"]
         figures[f"camera_until@{end:g}s"] = here["camera_median"]
         before = after
