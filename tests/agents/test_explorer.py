@@ -46,7 +46,7 @@ def test_is_a_function_of_its_seed():
 
 
 def test_free_play_moves_looks_and_changes_things():
-    actions = np.concatenate([play("free", seed, 400)[0] for seed in range(4)])
+    actions = np.concatenate([play("free", seed, 400)[0] for seed in range(12)])
     shares = dict(zip(BUTTON_INDEX, actions.mean(0), strict=False))
     assert 0.2 < (actions[:, YAW] != 0).mean() < 0.75
     assert 0.1 < shares["forward"] < 0.7

@@ -16,10 +16,10 @@ def test_a_flow_of_whole_positions_moves_the_picture_by_them():
 
 
 def test_a_fresh_net_guesses_that_nothing_moves():
-    motion = Motion(chunk=2, channels=3, action_features=5, width=8)
+    motion = Motion(chunk=2, channels=3, action_features=5)
     motion.init_weights()
     past = torch.randn(2, 2, 4, 6, 3)
-    guess = motion(past, torch.randn(2, 8), torch.randn(2, 5))
+    guess = motion(past, torch.randn(2, 5))
     assert guess.mean.shape == (2, 2, 4, 6, 3)
     assert guess.spread.shape == (2, 2, 4, 6, 1)
     still = past[:, -1:] * torch.rsqrt(past[:, -1:].square().mean(-1, keepdim=True) + 1e-2)
@@ -29,22 +29,22 @@ def test_a_fresh_net_guesses_that_nothing_moves():
 
 
 def test_without_a_past_the_guess_is_a_standard_normal():
-    motion = Motion(chunk=2, channels=3, action_features=5, width=8)
+    motion = Motion(chunk=2, channels=3, action_features=5)
     motion.init_weights()
-    guess = motion(torch.zeros(1, 2, 4, 6, 3), torch.randn(1, 8), torch.randn(1, 5))
+    guess = motion(torch.zeros(1, 2, 4, 6, 3), torch.randn(1, 5))
     assert not guess.mean.any()
     assert (guess.spread == 1).all()
 
 
 def test_the_correlation_is_learned_from_the_error_alone():
     torch.manual_seed(0)
-    motion = Motion(chunk=1, channels=8, action_features=1, width=4)
+    motion = Motion(chunk=1, channels=8, action_features=1)
     motion.init_weights()
     optimizer = torch.optim.AdamW(motion.parameters(), lr=5e-3)
     for _ in range(150):
         picture = torch.randn(16, 1, 1, 8).expand(-1, 4, 4, -1)  # the same wherever one looks: flow does not matter
         target = 0.5 * picture + 0.75**0.5 * torch.randn(16, 4, 4, 8)
-        guess = motion(picture[:, None], torch.zeros(16, 4), torch.zeros(16, 1))
+        guess = motion(picture[:, None], torch.zeros(16, 1))
         optimizer.zero_grad()
         (guess.mean[:, 0] - target).square().mean().backward()
         optimizer.step()
@@ -53,7 +53,7 @@ def test_the_correlation_is_learned_from_the_error_alone():
 
 def test_it_learns_which_way_an_action_moves_the_picture():
     torch.manual_seed(0)
-    motion = Motion(chunk=1, channels=3, action_features=1, width=4)
+    motion = Motion(chunk=1, channels=3, action_features=1)
     motion.init_weights()
     optimizer = torch.optim.AdamW(motion.parameters(), lr=2e-3)
 
@@ -63,7 +63,7 @@ def test_it_learns_which_way_an_action_moves_the_picture():
         action = torch.randint(-1, 2, (8, 1)).float()
         flow = (action / 6).view(8, 1, 1, 1, 1) * torch.tensor([0.0, 1.0])  # one position a unit of action
         target = sample(picture, flow.expand(8, 1, 6, 8, 2))
-        guess = motion(picture[:, None], torch.zeros(8, 4), action)
+        guess = motion(picture[:, None], action)
         return (guess.mean - target).square().mean()
 
     before = torch.stack([loss() for _ in range(10)]).mean().item()
