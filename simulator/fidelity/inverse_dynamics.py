@@ -261,8 +261,8 @@ def load_inverse_dynamics(path: Path | str | None = None) -> InverseDynamics:
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is not an inverse dynamics network (its format is {metadata.get('format')!r})")
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a dict)
-        read: dict[str, Any] = json.loads(metadata["config"])
-        shape = {key: tuple(value) if isinstance(value, list) else value for key, value in read.items()}
+        read = json.loads(metadata["config"])
+        shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in read.items()}
         network = InverseDynamics(InverseDynamicsConfig(**shape))
         network.load_state_dict(tensors)
         network.thresholds = tuple(json.loads(metadata["thresholds"]))
