@@ -3,7 +3,7 @@
 Two ways of counting:
 
 - *Ours*: each of nine buttons by itself (held or not: precision, recall, F1 of "held"), their plain mean over the
-  buttons that occur (macro), and the camera in degrees.
+  buttons that were held at all (macro), and the camera in degrees.
 - *MineWorld's* (arXiv 2504.08388 and its published ``metrics/IDM``): opposite buttons form one three-way class
   (forward/back, left/right, sprint/sneak, none; both at once counts as none), the rest two-way classes; precision,
   recall and F1 are averaged over a group's classes, *none* among them, then over groups. Camera angles are put into 11
@@ -70,6 +70,16 @@ def scores(counts: np.ndarray) -> Scores:
         return np.where(nothing, np.nan, part / np.maximum(whole, 1))
 
     return Scores(share(hits, hits + false), share(hits, hits + missed), share(2 * hits, 2 * hits + false + missed))
+
+
+def button_scores(counts: np.ndarray) -> Scores:
+    """Return the scores of buttons ``(k, 3)``, NaN for those that were never held.
+
+    Left in, a button nobody held would count as 0 after its first false alarm and not at all before: the mean of one
+    world would then be of other buttons than that of the next.
+    """
+    held = counts[..., 0] + counts[..., 2] > 0
+    return Scores(*(np.where(held, values, np.nan) for values in scores(counts)))
 
 
 def macro(values: np.ndarray) -> float:
@@ -192,7 +202,7 @@ def mineworld_figures(games: Sequence[Reading], actions: Sequence[np.ndarray]) -
 
 
 def _macro_score(counts: np.ndarray, name: str, drawn: np.ndarray) -> float:
-    return macro(getattr(scores(counts[drawn].sum(0)), name))
+    return macro(getattr(button_scores(counts[drawn].sum(0)), name))
 
 
 def _group_score(counts: np.ndarray, place: int, drawn: np.ndarray) -> float:

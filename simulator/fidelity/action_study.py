@@ -120,9 +120,9 @@ ACTION_COLUMNS = [
 ACTION_NOTE = (
     "An inverse dynamics network reads the played actions back from the frames. Its row for the reference world is its "
     "own ceiling: what it misses there (sneaking on the spot, a jump held in the air) no picture shows. F1, precision "
-    "and recall of the buttons are plain means over those of the nine buttons that occur; camera errors are degrees a "
-    "tick. The MineWorld figures follow arXiv 2504.08388: clips of 1 real frame and 15 generated ones, opposite "
-    "buttons as one class, averages over classes with 'none' among them, camera errors in VPT's 11 bins. "
+    "and recall of the buttons are plain means over those of the nine buttons that were held at all; camera errors are "
+    "degrees a tick. The MineWorld figures follow arXiv 2504.08388: clips of 1 real frame and 15 generated ones, "
+    "opposite buttons as one class, averages over classes with 'none' among them, camera errors in VPT's 11 bins. "
     + "; ".join(f"{name} F1 {found['f1']:.2f}, L1 {found['camera']:.2f}" for name, found in PUBLISHED.items())
     + " are that paper's own, on recordings of people playing Minecraft; here a scripted explorer plays a plainer "
     "world and a network made for it reads, without MineWorld's group 'drop'. Worlds made of the reference cannot "

@@ -21,6 +21,7 @@ from latentcraft.model.train.loop import LoopConfig, run_stage
 from latentcraft.model.train.run import split
 from latentcraft.simulator.fidelity.action_scores import (
     button_counts,
+    button_scores,
     camera_errors,
     macro,
     score_figures,
@@ -207,7 +208,7 @@ class InverseStage:
         counts = sum(button_counts(game.held, held) for game, held, _ in pairs)
         error = np.concatenate([camera_errors(game.camera, turned)[0] for game, _, turned in pairs])
         return {
-            "macro_f1": macro(scores(np.asarray(counts)).f1),
+            "macro_f1": macro(button_scores(np.asarray(counts)).f1),
             "camera_median": float(np.median(error)),
             "camera_mean": float(error.mean()),
         }

@@ -72,6 +72,16 @@ def test_counts_and_scores_by_hand():
     assert macro(f1) == f1[0] and math.isnan(macro(f1[1:]))
 
 
+def test_false_alarms_of_a_button_nobody_held_do_not_change_what_the_mean_is_of():
+    actions = noop(3, 20)
+    actions[:, ::2, FORWARD] = 1
+    played = as_read(actions)
+    played[0].held[3, LEFT] = True
+    figures = score_figures(played, actions)
+    assert figures["f1"].value == figures["button_f1@forward"].value == 1
+    assert math.isnan(figures["button_precision@left"].value)
+
+
 def test_nothing_read_where_something_was_held_scores_zero_and_does_not_drop_out():
     precision, recall, f1 = scores(np.array([0, 0, 5]))
     assert (precision, recall, f1) == (0, 0, 0)
