@@ -114,8 +114,8 @@ def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared error of each chunk ``(..., f, h, w, c) -> (...)``, averaged over scales.
 
     At each scale the error is pooled over squares and weighed by their area, so that white noise counts the same at
-    all of them. What no net can predict, the shimmer of far textures, is nearly white; shapes and colours are not, and
-    would else be a small part of the error. The best prediction is the conditional mean as ever.
+    all of them. Errors of fine texture are nearly white; those of shapes and colours are not, and would else be a small
+    part of the whole. The best prediction is the conditional mean as ever.
     """
     error = predicted.float() - target.float()
     total, scales = error.square().mean((-4, -3, -2, -1)), 1
