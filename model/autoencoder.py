@@ -107,8 +107,13 @@ class Autoencoder(nn.Module):
             raise UserError(f"frame size {height}x{width} must be a multiple of {DOWNSAMPLING} in both directions")
         weight = self.decoder[0].weight
         assert isinstance(weight, Tensor)
-        pixels = rearrange(frames, "b h w c -> b c h w").to(weight.dtype) / 127.5 - 1
-        return self.normalise(rearrange(self.encoder(pixels), "b c h w -> b h w c"))
+        return self.encode_pixels(rearrange(frames, "b h w c -> b c h w").to(weight.dtype) / 127.5 - 1)
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Encode pixels ``(b, 3, H, W)`` from -1 to 1 to latents ``(b, h, w, c)``; see :meth:`encode`."""
+        weight = self.decoder[0].weight
+        assert isinstance(weight, Tensor)
+        return self.normalise(rearrange(self.encoder(pixels.to(weight.dtype)), "b c h w -> b h w c"))
 
     def decode_pixels(self, latents: Tensor) -> Tensor:
         """Decode latents ``(b, h, w, c)`` to pixels ``(b, 3, H, W)``, about -1 to 1, unclipped."""

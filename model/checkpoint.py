@@ -15,6 +15,7 @@ from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+from latentcraft.model.motion import Guesser, Motion, MotionConfig
 
 FORMAT = "latentcraft-1"
 SHIPPED = Path(__file__).parent / "pretrained" / "latentcraft.safetensors"
@@ -26,11 +27,17 @@ class WorldModel:
     """The networks of one world, in evaluation mode."""
 
     autoencoder: Autoencoder
+    motion: Motion
     dit: SpacetimeDiT
     frame_size: tuple[int, int]
     """(H, W) it was trained at."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was trained: steps, frames, seconds, data, version."""
+
+    @property
+    def guesser(self) -> Guesser:
+        """What guesses the next chunk by motion alone, the start of its denoising."""
+        return Guesser(self.autoencoder, self.motion)
 
 
 def digest(module: nn.Module) -> str:
@@ -53,12 +60,13 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
         UserError: the disk is full or the place cannot be written; what was at ``path`` stays.
     """
     tensors = {}
-    for prefix, module in (("autoencoder", world.autoencoder), ("dit", world.dit)):
+    for prefix, module in (("autoencoder", world.autoencoder), ("motion", world.motion), ("dit", world.dit)):
         for name, value in module.state_dict().items():
             tensors[f"{prefix}.{name}"] = value.detach().to(torch.bfloat16).contiguous()
     metadata = {
         "format": FORMAT,
         "autoencoder": json.dumps(asdict(world.autoencoder.config)),
+        "motion": json.dumps(asdict(world.motion.config)),
         "dit": json.dumps(asdict(world.dit.config)),
         "frame_size": json.dumps(world.frame_size),
         "provenance": json.dumps(world.provenance),
@@ -90,8 +98,9 @@ def load_checkpoint(
         raise UserError(f"{path} is not a readable checkpoint ({error}); if truncated, copy it again") from error
     try:
         autoencoder = Autoencoder(AutoencoderConfig(**_tuples(json.loads(metadata["autoencoder"]))))
+        motion = Motion(MotionConfig(**_tuples(json.loads(metadata["motion"]))))
         dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])))
-        for prefix, module in (("autoencoder", autoencoder), ("dit", dit)):
+        for prefix, module in (("autoencoder", autoencoder), ("motion", motion), ("dit", dit)):
             assert isinstance(module, nn.Module)
             module.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
             module.to(device=device, dtype=dtype).requires_grad_(False).eval()
@@ -100,4 +109,4 @@ def load_checkpoint(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not fit this version of latentcraft ({reason}); retrain it") from error
-    return WorldModel(autoencoder.channels_last(), dit, (height, width), provenance)
+    return WorldModel(autoencoder.channels_last(), motion.channels_last(), dit, (height, width), provenance)

@@ -7,8 +7,8 @@
 * predicts the clean latent; reward and termination are read off the finished chunk's features
 * every token also gets the patch at its place in the previous clean chunk, as diffusion models of games do by stacking
   frames (DIAMOND, arXiv 2405.12399): attention within the chunk can then move the picture as the camera turns
-* a learned, action-conditioned flow moves the last frame to where it should be (motion.py); denoising starts from that
-  guess, the net sees it and predicts what it lacks
+* denoising starts from a guess of the chunk (motion.py moves the last frame to where it should be); the net sees the
+  guess and predicts what it lacks
 * training runs a clean and several noised copies of a clip side by side: every noised chunk attends to *clean* past
   chunks, exactly what streaming with a cache does (cf. ACDiT, arXiv 2412.07720). Copies are the axis ``g``; copy 0 is
   the context, and streaming or a plain causal forward is the case of one copy.
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
-from latentcraft.model.motion import Guess, Motion
+from latentcraft.model.motion import Guess, action_features
 from latentcraft.model.tasks import TASKS
 
 STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -174,7 +174,6 @@ class SpacetimeDiT(nn.Module):
         self.step = nn.Embedding(len(STEP_SIZES), width)
         features = config.chunk * (NUM_BUTTONS + 4)
         self.action = nn.Sequential(nn.Linear(features, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
-        self.motion = Motion(chunk=config.chunk, channels=config.channels, action_features=features)
         self.no_action = nn.Parameter(torch.zeros(width))
         self.task = nn.Embedding(len(TASKS), width)
         self.layers = nn.ModuleList(
@@ -203,7 +202,6 @@ class SpacetimeDiT(nn.Module):
             layer.modulation.bias.data.view(2, 3, -1)[:, 2] = 0.1
         for linear in (self.final_modulation, self.final, self.outcome):
             nn.init.zeros_(linear.weight)
-        self.motion.init_weights()
 
     @property
     def temporal_layers(self) -> int:
@@ -218,31 +216,6 @@ class SpacetimeDiT(nn.Module):
             tokens=grid[0] * grid[1] // config.patch**2, heads=config.width // config.head_size,
             capacity=config.context - 1, size=config.head_size, dtype=weight.dtype, device=weight.device,
         )  # fmt: skip
-
-    def action_features(self, actions: Tensor, has_actions: Tensor) -> Tensor:
-        """Return what is told of actions ``(b, t, f, a)`` to the nets, ``(b, t, e)``; zeros where they are hidden."""
-        camera = actions[..., NUM_BUTTONS:]
-        # Degrees at two scales: aiming moves a tenth of a degree, turning round twenty.
-        features = torch.cat([actions[..., :NUM_BUTTONS], camera / 10, torch.tanh(camera / 2)], -1)
-        features = rearrange(features, "b t f a -> b t (f a)") * has_actions[:, None, None]
-        return features.to(self.final.weight.dtype)
-
-    def guess(self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None) -> Guess:
-        """Guess chunks from the ones before them by motion alone.
-
-        Args:
-            past: previous chunks ``(b, t, f, h, w, c)``, zeros where there is none.
-            actions: ``(b, t, f, a)`` that lead to the guessed chunks.
-            has_actions: see :meth:`forward`.
-
-        Returns:
-            The distribution that denoising starts from, ``(b, t, f, h, w, ...)``.
-        """
-        if has_actions is None:
-            has_actions = torch.ones(len(past), dtype=torch.bool, device=past.device)
-        features = self.action_features(actions, has_actions)
-        guess = self.motion(past.flatten(0, 1), features.flatten(0, 1))
-        return Guess(*(part.unflatten(0, past.shape[:2]) for part in guess))
 
     def condition(self, signal: Tensor, step: Tensor, action: Tensor, task: Tensor) -> Tensor:
         """Embed what a chunk is conditioned on: ``(b, g, t, d)`` from embedded actions ``(b, t, d)`` and the rest."""
@@ -268,7 +241,8 @@ class SpacetimeDiT(nn.Module):
             cache: finished chunks to attend to; then ``t`` must be 1 and ``latents`` is the chunk that follows them.
                 The cache is only read: append ``keys`` and ``values`` once the chunk is final.
             past: the chunk before each, ``(b, t, f, h, w, c)``. Default: the cache's, or copy 0 itself.
-            guess: what :meth:`guess` says of ``past``, for callers that have it already.
+            guess: what denoising of each chunk started from, ``(b, t, f, h, w, ...)``; see
+                :class:`latentcraft.model.motion.Guesser`. Default: a standard normal, as where nothing is known.
 
         Returns:
             The prediction; see :class:`Prediction`.
@@ -279,13 +253,13 @@ class SpacetimeDiT(nn.Module):
             has_actions = torch.ones(b, dtype=torch.bool, device=latents.device)
         if task is None:
             task = torch.zeros(b, dtype=torch.int64, device=latents.device)
-        features = self.action_features(actions, has_actions)
+        features = action_features(actions, has_actions[:, None].expand(actions.shape[:2])).to(dtype)
         action = torch.where(has_actions[:, None, None], self.action(features), self.no_action)  # (b, t, d)
         c = F.silu(self.condition(signal, step, action, task))  # (b, g, t, d)
         if past is None:
             past = before(latents[:, 0]) if cache is None else cache.last[:, None]
         if guess is None:
-            guess = self.guess(past, actions, has_actions)
+            guess = Guess.of_nothing(past)
         mean, spread = guess.mean[:, None], guess.spread[:, None]  # (b, 1, t, f, h, w, ...), the same for all copies
         side = self.config.patch
         told = torch.cat([patches(mean, side), patches(spread, side)], -1)

@@ -33,6 +33,13 @@ class Clips(NamedTuple):
         """Move everything to ``device``."""
         return Clips(*(part.to(device) for part in self))
 
+    def last(self, chunks: int) -> "Clips":
+        """Return the last ``chunks`` chunks of each."""
+        return Clips(
+            self.latents[:, -chunks:], self.actions[:, -chunks:], self.rewards[:, -chunks:],
+            self.terminated[:, -chunks:], self.task,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class LatentDataset:
@@ -48,10 +55,15 @@ class LatentDataset:
     """``bool (frames,)``."""
     task: Tensor
     """``int64 (frames,)``."""
-    starts: Tensor
-    """``int64 (k,)``: every frame at which a clip may start."""
+    spans: Tensor
+    """``int64 (k, 2)``: first frame and number of frames of each episode."""
     events: Tensor
-    """``int64 (m, 2)``: first and last clip start that has the event inside."""
+    """``int64 (m, 2)``: a frame with an event, and its episode."""
+
+    @property
+    def longest(self) -> int:
+        """Frames of the longest episode, and so of the longest clip there is."""
+        return int(self.spans[:, 1].max())
 
     @classmethod
     def load(cls, paths: list[Path], clip_frames: int) -> "LatentDataset":
@@ -61,7 +73,9 @@ class LatentDataset:
             UserError: a file is unreadable, or none is as long as a clip.
         """
         parts: dict[str, list[Tensor]] = {key: [] for key in ("latents", "actions", "rewards", "terminated", "task")}
-        starts, events, offset = [], [], 0
+        spans: list[tuple[int, int]] = []
+        events: list[tuple[int, int]] = []
+        offset = 0
         for path in paths:
             try:
                 part = load_file(path)
@@ -72,25 +86,38 @@ class LatentDataset:
                 continue
             for key, values in parts.items():
                 values.append(part[key].expand(frames) if key == "task" else part[key])
-            last = frames - clip_frames
-            starts.append(torch.arange(offset, offset + last + 1))
             for event in torch.nonzero((part["rewards"].abs() >= 0.5) | part["terminated"]).flatten().tolist():
-                events.append((offset + max(0, event - clip_frames + 1), offset + min(event, last)))
+                events.append((offset + event, len(spans)))
+            spans.append((offset, frames))
             offset += frames
-        if not starts:
+        if not spans:
             raise UserError(f"no episode has the {clip_frames} frames of a clip; record longer ones (ticks=...)")
         joined = {key: torch.cat(values) for key, values in parts.items()}
-        return cls(**joined, starts=torch.cat(starts), events=torch.tensor(events, dtype=torch.int64).reshape(-1, 2))
+        return cls(**joined, spans=torch.tensor(spans), events=torch.tensor(events, dtype=torch.int64).reshape(-1, 2))
 
     def sample(self, batch: int, chunks: int, chunk: int, generator: torch.Generator) -> Clips:
-        """Draw ``batch`` clips of ``chunks`` chunks of ``chunk`` frames, a pure function of ``generator``."""
-        picks = self.starts[torch.randint(len(self.starts), (batch,), generator=generator)]
+        """Draw ``batch`` clips of ``chunks`` chunks of ``chunk`` frames, a pure function of ``generator``.
+
+        Raises:
+            UserError: no episode is as long.
+        """
+        frames = chunks * chunk
+        first, length = self.spans.unbind(-1)
+        last = first + length - frames  # the last start of a clip in each episode
+        ends = (last - first + 1).clamp(min=0).cumsum(0)  # clips up to and with each episode
+        if not int(ends[-1]):
+            raise UserError(f"no episode has the {frames} frames of a clip; record longer ones (ticks=...)")
+        number = torch.randint(int(ends[-1]), (batch,), generator=generator)
+        episode = torch.searchsorted(ends, number, right=True)
+        picks = last[episode] + 1 - (ends[episode] - number)
         if len(self.events):
-            first, last = self.events[torch.randint(len(self.events), (batch,), generator=generator)].unbind(-1)
-            around = first + (torch.rand(batch, generator=generator) * (last - first + 1)).long()
-            chosen = torch.rand(batch, generator=generator) < EVENT_SHARE
-            picks = torch.where(chosen, torch.minimum(around, last), picks)
-        index = picks[:, None] + torch.arange(chunks * chunk)
+            event, owner = self.events[torch.randint(len(self.events), (batch,), generator=generator)].unbind(-1)
+            low = torch.maximum(first[owner], event - frames + 1)
+            room = torch.minimum(event, last[owner]) - low + 1
+            around = low + (torch.rand(batch, generator=generator) * room).long()
+            chosen = (torch.rand(batch, generator=generator) < EVENT_SHARE) & (room > 0)
+            picks = torch.where(chosen, around, picks)
+        index = picks[:, None] + torch.arange(frames)
         shape = (batch, chunks, chunk)
         return Clips(
             self.latents[index].float().unflatten(1, shape[1:]),

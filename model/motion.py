@@ -1,16 +1,20 @@
 """Motion: the last picture carried to where the actions move it, the prior that denoising starts from.
 
 In a game seen through a player's eyes most of the next frame is the present one, moved. A small convolutional net reads
-the previous chunk and the actions and predicts, for every latent position of every coming frame, where in the last
-frame to look, and how well what is found there will correlate with the truth; bilinear sampling does the rest (spatial
-transformers, arXiv 1506.02025; dense flow for video prediction, arXiv 1605.07157). Nothing about cameras is built in,
-so a game that scrolls or moves sprites can use it as well.
+the previous chunk and the actions and predicts, for every place of every coming frame, where in the last picture to
+look (spatial transformers, arXiv 1506.02025; dense flow for video prediction, arXiv 1605.07157). Nothing about cameras
+is built in, so a game that scrolls or moves sprites can use it as well.
 
-The moved picture is the mean and the missing correlation the spread of the noise that denoising starts from, in place
-of a standard normal (data-dependent priors, PriorGrad, arXiv 2106.06406): what is known is carried over sharply, and
-the transformer's work is what comes into view, what was hidden, what changed.
+Pictures are moved as pixels and then encoded. Latents cannot be moved as well: interpolated by half a position they
+miss a quarter to a half of their variance. Under the true flow of the reference world, pixels moved by four ticks of
+walking and encoded miss 0.15 of the latents' variance, and by four ticks of turning 0.1.
+
+The moved picture is the mean and what it misses the spread of the noise that denoising starts from, in place of a
+standard normal (data-dependent priors, PriorGrad, arXiv 2106.06406): what is known is carried over sharply, and the
+transformer's work is what comes into view, what was hidden, what changed.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,20 +22,38 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-WIDTH = 96
-"""Channels inside; all of motion takes an eighth of a training step of the default transformer."""
-FINE = 4
-"""Fine positions per latent position and side, where the flow is predicted and the picture moved. Latents are coarse:
-moved by half a position, an interpolated one misses a quarter (sideways) to a half (up or down) of its variance."""
-LIFTED = 8
-"""Channels of the fine picture."""
-DILATIONS = (1, 2, 4)
-"""Of the flow net's convolutions: together they see most of the frame. How the view moves depends on where it points,
-which only the whole picture tells."""
+from latentcraft.errors import UserError
+from latentcraft.model.actions import NUM_BUTTONS
+from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
+
+FOLD = 4
+"""Pixels per side folded into channels where the flow net looks closest."""
+FINE = 2
+"""Pixels per side that share a flow; between them it is interpolated."""
 BASIS = 6
 """Terms of a quadratic in (x, y): turning the camera moves a picture by nearly that."""
 LARGEST_CORRELATION = 0.99
 """Keeps the spread above 0.14, so that no position is beyond correction."""
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """Shape of the motion net."""
+
+    chunk: int = 4
+    """Frames in a chunk, ``f``."""
+    channels: int = 8
+    """Latent channels ``c``, equal to the autoencoder's."""
+    width: int = 96
+    """Width at the latents' scale."""
+    fine_width: int = 48
+    """Width at twice that."""
+    dilations: tuple[int, ...] = (1, 2, 4, 1)
+    """Of the convolutions at the latents' scale: together they see most of the frame."""
+
+    def __post_init__(self) -> None:
+        if self.width % 8 or self.fine_width % 8:
+            raise UserError("motion.model.width and fine_width must be multiples of 8")
 
 
 class Guess(NamedTuple):
@@ -46,9 +68,37 @@ class Guess(NamedTuple):
         """Turn standard normal ``noise`` into a sample."""
         return self.mean + self.spread * noise
 
-    def detach(self) -> "Guess":
-        """Cut the gradient."""
-        return Guess(self.mean.detach(), self.spread.detach())
+    def add_axis(self, axis: int) -> "Guess":
+        """Insert an axis of length 1."""
+        return Guess(self.mean.unsqueeze(axis), self.spread.unsqueeze(axis))
+
+    @classmethod
+    def of_nothing(cls, chunks: Tensor) -> "Guess":
+        """Return standard normals for ``chunks`` ``(..., f, h, w, c)``: the guess of who knows nothing."""
+        mean = torch.zeros_like(chunks, dtype=torch.float32)
+        return cls(mean, torch.ones_like(mean[..., :1]))
+
+
+class Flow(NamedTuple):
+    """Where to look, and what was found out on the way."""
+
+    flow: Tensor
+    """fp32 ``(k, f, H, W, 2)``: (y, x) in frame heights, from where a pixel is to where it was in the last picture."""
+    hidden: Tensor
+    """Features ``(k, d, h, w)`` of the net, which know the actions."""
+
+
+def action_features(actions: Tensor, has_actions: Tensor) -> Tensor:
+    """Return what is told of actions ``(..., f, a)`` to the nets, ``(..., f * (a + 2))``; zeros where they are hidden.
+
+    Args:
+        actions: vectors, see :mod:`latentcraft.model.actions`.
+        has_actions: bool, of the leading axes' shape.
+    """
+    camera = actions[..., NUM_BUTTONS:]
+    # Degrees at two scales: aiming moves a tenth of a degree, turning round twenty.
+    features = torch.cat([actions[..., :NUM_BUTTONS], camera / 10, torch.tanh(camera / 2)], -1)
+    return features.flatten(-2) * has_actions[..., None]
 
 
 def coordinates(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -58,99 +108,166 @@ def coordinates(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return y[:, None].expand(h, w), x[None].expand(h, w)
 
 
-def sample(picture: Tensor, flow: Tensor) -> Tensor:
-    """Look up ``picture (k, h, w, c)`` at each position plus ``flow (k, f, h, w, 2)``; zero outside the picture.
-
-    Args:
-        picture: what is moved.
-        flow: (y, x) in frame heights, from where a position is now to where it was in ``picture``.
+def sample(picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Look up ``picture (k, c, H, W)`` at each pixel plus ``flow (k, f, H, W, 2)``.
 
     Returns:
-        fp32 ``(k, f, h, w, c)``.
+        fp32 ``(k, f, c, H, W)``, the border repeated outside the picture, and which pixels were found inside it,
+        ``bool (k, f, H, W)``.
     """
     k, f, h, w, _ = flow.shape
     y, x = coordinates(h, w, flow.device)
     # grid_sample wants (x, y), each from -1 to 1 over the picture.
     at = torch.stack([2 * h / w * (x + flow[..., 1]), 2 * (y + flow[..., 0])], -1)
-    source = rearrange(picture, "k h w c -> k c h w").float()
-    moved = F.grid_sample(source, at.reshape(k, f * h, w, 2), padding_mode="zeros", align_corners=False)
-    return rearrange(moved, "k c (f h) w -> k f h w c", f=f)
+    moved = F.grid_sample(
+        picture.float(), at.reshape(k, f * h, w, 2), padding_mode="border", align_corners=False
+    )  # fmt: skip
+    return rearrange(moved, "k c (f h) w -> k f c h w", f=f), (at.abs() <= 1).all(-1)
 
 
 class Motion(nn.Module):
-    """Predicts flow and correlation, and moves the picture."""
+    """Predicts the flow, and how far the moved picture is to be trusted."""
 
-    def __init__(self, *, chunk: int, channels: int, action_features: int):
+    def __init__(self, config: MotionConfig = MotionConfig()):  # noqa: B008 (frozen)
         super().__init__()
-        self.chunk, self.channels = chunk, channels
-        # How things move.
+        self.config = config
+        width, fine, chunk, layers = config.width, config.fine_width, config.chunk, len(config.dilations)
+        features = chunk * (NUM_BUTTONS + 4)
         self.action = nn.Sequential(
-            nn.Linear(action_features, 2 * WIDTH), nn.SiLU(), nn.Linear(2 * WIDTH, 2 * WIDTH * len(DILATIONS))
+            nn.Linear(features, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width * layers)
+        )  # fmt: skip
+        # Down: pixels, then pixels and latents together.
+        self.look = nn.Sequential(
+            nn.Conv2d(3 * FOLD**2 + 2, fine, 3, padding=1), nn.SiLU(), nn.Conv2d(fine, fine, 3, padding=1), nn.SiLU()
         )
-        self.first = nn.Conv2d(chunk * channels + 2, WIDTH, 3, padding=1)
-        self.wide = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=d, dilation=d) for d in DILATIONS)
-        self.flow = nn.Conv2d(WIDTH, 2 * chunk * FINE**2, 3, padding=1)
-        self.turn = nn.Linear(action_features, 2 * chunk * BASIS, bias=False)
-        # What is moved: a fine picture made of the coarse one, and back.
-        self.lift = nn.Sequential(
-            nn.Conv2d(channels, WIDTH, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(WIDTH, LIFTED * FINE**2, 3, padding=1), nn.PixelShuffle(FINE),
-        )  # fmt: skip
-        self.lower = nn.Sequential(
-            nn.PixelUnshuffle(FINE), nn.Conv2d(LIFTED * FINE**2, WIDTH, 1), nn.SiLU(),
-            nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.SiLU(), nn.Conv2d(WIDTH, channels + 1, 1),
-        )  # fmt: skip
-        self.certainty = nn.Conv2d(WIDTH, chunk, 3, padding=1)
+        self.reduce = nn.Conv2d(fine, width, 2, stride=2)
+        self.join = nn.Conv2d(width + chunk * config.channels + 2, width, 3, padding=1)
+        self.wide = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in config.dilations)
+        # Up: the flow as a whole, then its details.
+        self.turn = nn.Linear(features, 2 * chunk * BASIS, bias=False)
+        self.turn_seen = nn.Linear(width, 2 * chunk * BASIS)
+        self.rise = nn.Sequential(nn.Conv2d(width, 4 * fine, 1), nn.PixelShuffle(2))
+        self.refine = nn.Conv2d(2 * fine, fine, 3, padding=1)
+        self.flow = nn.Conv2d(fine, 2 * chunk * (FOLD // FINE) ** 2, 3, padding=1)
+        # What became of the picture, frame by frame: a correction and a correlation.
+        self.frame = nn.Embedding(chunk, width)
+        self.judge_found = nn.Conv2d(config.channels + 1, width, 3, padding=1)
+        self.judge_hidden = nn.Conv2d(width, width, 1)
+        self.judge = nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
+        self.verdict = nn.Conv2d(width, config.channels + 1, 1)
+        self.init_weights()
 
     def init_weights(self) -> None:
         """Begin with a still picture, mostly trusted."""
-        lowered = self.lower[-1]
-        assert isinstance(lowered, nn.Conv2d)
-        for layer in (self.flow, lowered, self.certainty):
+        for layer in (self.flow, self.verdict, self.turn_seen):
             nn.init.zeros_(layer.weight)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.turn.weight)
-        nn.init.constant_(self.certainty.bias, 2.0)  # type: ignore[arg-type]
+        assert self.verdict.bias is not None
+        self.verdict.bias.data[-1] = 2.0
 
-    def forward(self, past: Tensor, features: Tensor) -> Guess:
-        """Guess the chunk after ``past`` from its last frame.
+    def channels_last(self) -> "Motion":
+        """Store convolution weights with channels innermost, the layout CPUs convolve fastest; returns self."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
+
+    def find_flow(self, picture: Tensor, past: Tensor, features: Tensor) -> Flow:
+        """Predict where things come from.
 
         Args:
-            past: the previous chunk, ``(k, f, h, w, c)``; zeros where there is none, which gives a standard normal.
-            features: the actions ``(k, e)``; the flow's large, smooth part is linear in them.
-
-        Returns:
-            The guess, ``(k, f, h, w, ...)``. Latents have unit RMS, so a moved one that correlates with the truth by
-            rho predicts it as rho times itself, with spread sqrt(1 - rho^2).
+            picture: the last frame ``(k, 3, H, W)``, -1 to 1.
+            past: latents of the previous chunk, ``(k, f, h, w, c)``.
+            features: of the actions, ``(k, e)``; see :func:`action_features`.
         """
-        f, h, w = past.shape[1:4]
-        dtype = self.first.weight.dtype
-        place = torch.stack(coordinates(h, w, past.device)).to(dtype).expand(len(past), 2, h, w)
-        seen = torch.cat([rearrange(past, "k f h w c -> k (f c) h w").to(dtype), place], 1)
-        modulations = self.action(features)[..., None, None].chunk(2 * len(DILATIONS), 1)
-        hidden = self.first(seen)
+        dtype, f = self.join.weight.dtype, self.config.chunk
+        features = features.to(dtype)
+
+        def place(h: int, w: int) -> Tensor:
+            return torch.stack(coordinates(h, w, past.device)).to(dtype).expand(len(past), 2, h, w)
+
+        folded = F.pixel_unshuffle(picture.to(dtype), FOLD)
+        close = self.look(torch.cat([folded, place(*folded.shape[2:])], 1))
+        latents = rearrange(past, "k f h w c -> k (f c) h w").to(dtype)
+        hidden = self.join(torch.cat([self.reduce(close), latents, place(*latents.shape[2:])], 1))
+        modulations = self.action(features)[..., None, None].chunk(2 * len(self.wide), 1)
         for layer, shift, scale in zip(self.wide, modulations[::2], modulations[1::2], strict=True):
             hidden = hidden + layer(F.silu(hidden * (1 + scale) + shift))
         hidden = F.silu(hidden)
 
-        y, x = coordinates(FINE * h, FINE * w, past.device)
-        basis = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], -1)  # (FINE h, FINE w, 6)
-        smooth = rearrange(self.turn(features).float(), "k (f e s) -> k f e s", e=2, s=BASIS)
-        flow = rearrange(F.pixel_shuffle(self.flow(hidden), FINE).float(), "k (f e) h w -> k f h w e", e=2)
-        flow = flow + torch.einsum("kfes,hws->kfhwe", smooth, basis)
-        coarse = rearrange(flow, "k f (h p) (w q) e -> k f h w e (p q)", p=FINE, q=FINE).mean(-1)
+        h, w = folded.shape[2] * FOLD // FINE, folded.shape[3] * FOLD // FINE
+        y, x = coordinates(h, w, past.device)
+        basis = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], -1)  # (h, w, 6)
+        smooth = (self.turn(features) + self.turn_seen(hidden.mean((2, 3)))).float()
+        smooth = rearrange(smooth, "k (f e s) -> k f e s", f=f, e=2)
+        fine = self.flow(F.silu(self.refine(torch.cat([self.rise(hidden), close], 1))))
+        fine = rearrange(F.pixel_shuffle(fine, FOLD // FINE).float(), "k (f e) h w -> k f e h w", e=2)
+        flow = (fine + torch.einsum("kfes,hws->kfehw", smooth, basis)).flatten(0, 1)
+        flow = F.interpolate(flow, scale_factor=FINE, mode="bilinear", align_corners=False)
+        return Flow(rearrange(flow, "(k f) e h w -> k f h w e", f=f), hidden)
 
-        # One more channel tells what lies inside the picture, and whether there is a picture at all.
-        picture = past[:, -1].float()
-        there = (picture.abs().amax((1, 2, 3), keepdim=True) > 0).expand(*picture.shape[:3], 1)
-        moved = sample(torch.cat([picture, there.float()], -1), coarse)
-        moved, inside = moved[..., :-1], moved[..., -1:]
-        fine = rearrange(self.lift(rearrange(picture, "k h w c -> k c h w").to(dtype)), "k c h w -> k h w c")
-        fine = rearrange(sample(fine, flow), "k f h w c -> (k f) c h w").to(dtype)
-        lowered = rearrange(self.lower(fine).float(), "(k f) c h w -> k f h w c", f=f)
-        moved = moved + lowered[..., :-1]
-        moved = moved * torch.rsqrt(moved.square().mean(-1, keepdim=True) + 1e-2)
-        certainty = rearrange(self.certainty(hidden).float(), "k f h w -> k f h w 1") + lowered[..., -1:]
-        correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * inside
+    def judged(self, found: Tensor, inside: Tensor, hidden: Tensor, there: Tensor) -> Guess:
+        """Turn the encoded moved picture into a distribution.
+
+        Args:
+            found: latents of the moved picture, ``(k, f, h, w, c)``.
+            inside: share of each position that came from inside the picture, ``(k, f, h, w, 1)``.
+            hidden: see :class:`Flow`.
+            there: whether there was a picture at all, ``bool (k,)``.
+
+        Returns:
+            The guess. Latents have unit RMS, so a moved one that correlates with the truth by rho predicts it as rho
+            times itself, with spread sqrt(1 - rho^2).
+        """
+        f, dtype = self.config.chunk, self.join.weight.dtype
+        seen = rearrange(torch.cat([found, inside], -1), "k f h w c -> (k f) c h w").to(dtype)
+        known = self.judge_hidden(hidden)[:, None] + self.frame.weight[None, :, :, None, None]
+        verdict = self.verdict(self.judge(self.judge_found(seen) + known.flatten(0, 1))).float()
+        verdict = rearrange(verdict, "(k f) c h w -> k f h w c", f=f)
+        moved = Autoencoder.normalise(found + verdict[..., :-1])
+        correlation = LARGEST_CORRELATION * torch.sigmoid(verdict[..., -1:]) * there[:, None, None, None, None]
         return Guess(correlation * moved, torch.sqrt(1 - correlation.square()))
+
+
+class Guesser:
+    """The autoencoder and the motion net at work: decodes the last frame, moves it, encodes what came of it."""
+
+    def __init__(self, autoencoder: Autoencoder, motion: Motion):
+        """Use both as they are; neither is trained from here."""
+        self.autoencoder, self.motion = autoencoder, motion
+
+    @torch.no_grad()
+    def __call__(self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None) -> Guess:
+        """Guess the chunks after ``past``.
+
+        Args:
+            past: previous chunks ``(..., f, h, w, c)``; zeros where there is none, which gives a standard normal.
+            actions: ``(..., f, a)`` that lead to the guessed chunks.
+            has_actions: bool of the leading axes' shape, or of the first of them; default all True.
+
+        Returns:
+            The distribution that denoising starts from, ``(..., f, h, w, ...)``.
+        """
+        lead = past.shape[:-4]
+        if has_actions is None:
+            has_actions = torch.ones(lead, dtype=torch.bool, device=past.device)
+        has_actions = has_actions.view(*has_actions.shape, *[1] * (len(lead) - has_actions.ndim)).expand(lead)
+        past = past.flatten(0, len(lead) - 1)
+        features = action_features(actions, has_actions).flatten(0, len(lead) - 1)
+        there = past.flatten(1).any(1)
+        picture = self.autoencoder.decode_pixels(past[:, -1]).float().clamp(-1, 1)
+        flow = self.motion.find_flow(picture, past, features)
+        guess = judge(self.autoencoder, self.motion, *sample(picture, flow.flow), flow.hidden, there)
+        return Guess(*(part.unflatten(0, lead) for part in guess))
+
+
+def judge(
+    autoencoder: Autoencoder, motion: Motion, moved: Tensor, inside: Tensor, hidden: Tensor, there: Tensor
+) -> Guess:  # fmt: skip
+    """Encode moved pictures ``(k, f, 3, H, W)`` and let ``motion`` judge them; no gradient reaches the pictures."""
+    with torch.no_grad():
+        found = autoencoder.encode_pixels(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
+        share = F.avg_pool2d(inside.float(), DOWNSAMPLING)[..., None]
+    return motion.judged(found, share, hidden, there)

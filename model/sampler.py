@@ -7,6 +7,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.attention import KVCache
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import STEP_SIZES, Outcomes, SpacetimeDiT
+from latentcraft.model.motion import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, add_noise, velocity
 
 STEPS: tuple[int, ...] = tuple(round(1 / size) for size in STEP_SIZES[::-1])
@@ -17,20 +18,21 @@ TEMPERATURE = 0.7
 
 @torch.no_grad()
 def denoise(
-    dit: SpacetimeDiT, cache: KVCache, noise: Tensor, actions: Tensor, *, steps: int, task: Tensor | None = None,
-    has_actions: Tensor | None = None, temperature: float = TEMPERATURE,
+    dit: SpacetimeDiT, cache: KVCache, guess: Guess, noise: Tensor, actions: Tensor, *, steps: int,
+    task: Tensor | None = None, has_actions: Tensor | None = None, temperature: float = TEMPERATURE,
 ) -> Tensor:  # fmt: skip
     """Dream the chunk that follows the cache.
 
     Args:
         dit: the net.
         cache: finished chunks; only read.
+        guess: of the chunk, ``(b, f, h, w, ...)``: what denoising starts from.
         noise: standard normal ``(b, f, h, w, c)``; the result is a function of it.
         actions: ``(b, f, a)``.
         steps: 1, 2, 4 or 8.
         task: see :meth:`SpacetimeDiT.forward`.
         has_actions: see :meth:`SpacetimeDiT.forward`.
-        temperature: scale of the noise that denoising starts from; 0 starts from the motion guess's mean.
+        temperature: scale of the noise that denoising starts from; 0 starts from the guess's mean.
 
     Returns:
         Clean latents ``(b, f, h, w, c)`` in fp32, each position of unit RMS.
@@ -44,7 +46,7 @@ def denoise(
     size = 1 / steps
     step = torch.full((b, 1, 1), STEP_SIZES.index(size), dtype=torch.int64, device=noise.device)
     held = actions[:, None]
-    guess = dit.guess(cache.last[:, None], held, has_actions)
+    guess = guess.add_axis(1)
     z = guess.draw(temperature * noise.float()[:, None])[:, None]  # (b, 1, 1, f, h, w, c)
     for index in range(steps):
         signal = torch.full((b, 1, 1), index * size, device=noise.device)
@@ -56,8 +58,8 @@ def denoise(
 
 @torch.no_grad()
 def commit(
-    dit: SpacetimeDiT, cache: KVCache, latents: Tensor, noise: Tensor, actions: Tensor, *, task: Tensor | None = None,
-    has_actions: Tensor | None = None,
+    dit: SpacetimeDiT, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, *,
+    task: Tensor | None = None, has_actions: Tensor | None = None, signal: float = CONTEXT_SIGNAL,
 ) -> Outcomes:  # fmt: skip
     """Append a finished chunk to the cache; returns its reward and termination logits.
 
@@ -67,17 +69,20 @@ def commit(
     Args:
         dit: the net.
         cache: gets the chunk's keys and values.
+        guess: what the chunk's denoising started from.
         latents: ``(b, f, h, w, c)``.
         noise: standard normal, same shape.
         actions: ``(b, f, a)`` that led to the chunk.
         task: see :meth:`SpacetimeDiT.forward`.
         has_actions: see :meth:`SpacetimeDiT.forward`.
+        signal: signal level of the keys and values.
     """
     b = len(latents)
-    level = torch.full((b, 1, 1), CONTEXT_SIGNAL, device=latents.device)
+    level = torch.full((b, 1, 1), signal, device=latents.device)
     z = add_noise(latents.float()[:, None, None], noise.float()[:, None, None], level)
     step = torch.zeros((b, 1, 1), dtype=torch.int64, device=latents.device)
-    prediction = dit(z, level, step, actions[:, None], has_actions=has_actions, task=task, cache=cache)
+    prediction = dit(
+        z, level, step, actions[:, None], has_actions=has_actions, task=task, cache=cache, guess=guess.add_axis(1)
+    )
     cache.append(prediction.keys, prediction.values, latents)
     return Outcomes(prediction.outcomes.reward[:, 0], prediction.outcomes.terminated[:, 0])
-

@@ -35,24 +35,24 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of two very small random networks: real file, real shapes, dreams of nothing."""
+    """A checkpoint of three very small random networks: real file, real shapes, dreams of nothing."""
     import torch
 
     from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
     from latentcraft.model.checkpoint import WorldModel, save_checkpoint
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+    from latentcraft.model.motion import Motion, MotionConfig
 
     torch.manual_seed(0)
     widths, depths = (8, 16), (1, 1)
     autoencoder = Autoencoder(
-        AutoencoderConfig(
-            encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths
-        )
+        AutoencoderConfig(encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths)
     )
     dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6))
-    for parameter in dit.parameters():
+    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2)))
+    for parameter in (*motion.parameters(), *dit.parameters()):
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    save_checkpoint(path, WorldModel(autoencoder, dit, (32, 48), {"made": "for tests"}))
+    save_checkpoint(path, WorldModel(autoencoder, motion, dit, (32, 48), {"made": "for tests"}))
     return path

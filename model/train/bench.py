@@ -7,11 +7,12 @@ import torch
 from latentcraft.model.actions import ACTION_SIZE
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.latents import LatentDataset
+from latentcraft.model.motion import Motion
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 
 
-def random_dataset(frames: int, grid: tuple[int, int], channels: int, clip: int) -> LatentDataset:
+def random_dataset(frames: int, grid: tuple[int, int], channels: int) -> LatentDataset:
     """Make an encoded data set of noise; what a step costs does not depend on what it learns."""
     return LatentDataset(
         latents=torch.randn(frames, *grid, channels).half(),
@@ -19,7 +20,7 @@ def random_dataset(frames: int, grid: tuple[int, int], channels: int, clip: int)
         rewards=torch.zeros(frames),
         terminated=torch.zeros(frames, dtype=torch.bool),
         task=torch.zeros(frames, dtype=torch.int64),
-        starts=torch.arange(frames - clip),
+        spans=torch.tensor([[0, frames]]),
         events=torch.zeros(0, 2, dtype=torch.int64),
     )
 
@@ -38,8 +39,9 @@ def training_speed(*, steps: int = 6, compile: bool = False) -> dict[str, float]
     config = DynamicsStageConfig(compile=compile, bootstrap_share=0.0)
     model = config.model
     clip = model.context * model.chunk
-    data = random_dataset(4 * clip, (12, 20), model.channels, clip)
-    stage = DynamicsStage(config, data, data, Autoencoder(), seed=0, dtype=fast_dtype())
+    dtype = fast_dtype()
+    data = random_dataset(4 * clip, (12, 20), model.channels)
+    stage = DynamicsStage(config, data, data, Autoencoder().to(dtype), Motion().to(dtype), seed=0, dtype=dtype)
     stage.train_step(0, 1000)
     times = []
     for step in range(1, steps + 1):

@@ -12,13 +12,13 @@ from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
 from latentcraft.model.latents import Clips, LatentDataset
+from latentcraft.model.motion import Guesser, Motion
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,
     add_noise,
     bootstrap_target,
     denoising_loss,
-    motion_loss,
     outcome_loss,
     sample_context_levels,
     sample_levels,
@@ -30,6 +30,10 @@ from latentcraft.model.train.compiled import compiled
 from latentcraft.model.train.noised import Noised
 from latentcraft.model.train.samples import save_rows
 
+FREE_CHUNKS = 10
+"""Chunks that are dreamed without any guidance at most."""
+UNKNOWN = 0.9
+"""Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
 
@@ -54,14 +58,19 @@ class DynamicsStageConfig:
     own_share: float = 0.5
     """Share of steps whose context the net dreamed itself from some chunk on, so that it learns to come back from its
     own mistakes and not only to go on from perfect pasts (the lever of DIAMOND's CSGO model and of Self-Forcing)."""
+    own_chunks: int = 32
+    """Length of those clips; longer than the context, so that the net meets what it makes of a world after a while and
+    not only its first mistakes. The last ``model.context`` chunks are trained on."""
+    guided_share: float = 0.5
+    """Share of those clips that dream for long and are shown the truth wherever the motion guess knows next to nothing
+    (what comes into view). Without that a dream soon shows another world than the truth it is held against, and would
+    learn to mistrust what it sees; so the other clips dream freely, but for their last :data:`FREE_CHUNKS` at most."""
     own_start: int = 1000
     """Step at which they begin; before, what the net makes teaches nothing."""
     wear_share: float = 0.15
     """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     action_dropout: float = 0.1
     """Share of clips whose actions are hidden, so that the net also models video without them."""
-    motion_weight: float = 0.05
-    """Weight of the motion guess's likelihood, the only thing the flow net learns from."""
     outcome_weight: float = 0.1
     """Weight of the reward and termination losses."""
     compile: bool = True
@@ -80,19 +89,20 @@ class DynamicsStage:
     name = "dynamics"
 
     def __init__(
-        self, config: DynamicsStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder, *,
-        seed: int, dtype: torch.dtype, device: str = "cpu",
+        self, config: DynamicsStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder,
+        motion: Motion, *, seed: int, dtype: torch.dtype, device: str = "cpu",
     ):  # fmt: skip
         """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device = config, seed, data, device
-        self.autoencoder, self.codec = autoencoder, digest(autoencoder)
+        self.autoencoder, self.guess = autoencoder, Guesser(autoencoder, motion)
+        self.grounds = digest(autoencoder) + digest(motion)
         model = config.model
         network = SpacetimeDiT(model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
             network, config.optimizer, not_matrices=(
-                "embed", "signal.", "step.", "action.", "task.", "modulation.", "motion.", "final", "outcome",
+                "embed", "signal.", "step.", "action.", "task.", "modulation.", "final", "outcome",
             ),
         )  # fmt: skip
         self.network = network.to(dtype=dtype)
@@ -104,7 +114,9 @@ class DynamicsStage:
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         config, model = self.config, self.config.model
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        clips = self.data.sample(config.batch, model.context, model.chunk, generator).to(self.device)
+        own = torch.rand((), generator=generator).item() < config.own_share and step >= config.own_start
+        length = max(model.context, min(config.own_chunks, self.data.longest // model.chunk)) if own else model.context
+        clips = self.data.sample(config.batch, length, model.chunk, generator).to(self.device)
         draw = torch.rand((), generator=generator).item()
         stage = 1 + (step - config.bootstrap_start) // config.bootstrap_stage
         largest = min(stage, len(STEP_SIZES) - 1) if stage > 0 and draw < config.bootstrap_share else 0
@@ -113,14 +125,15 @@ class DynamicsStage:
         has_actions = torch.rand(config.batch, generator=generator) >= config.action_dropout
         levels, worse = sample_context_levels((config.batch, model.context), generator)
         finished = clips.latents
-        if torch.rand((), generator=generator) < config.own_share and step >= config.own_start:
-            finished = self.own_rollout(clips, has_actions, generator)
+        if own:
+            finished = self.own_rollout(clips, has_actions, generator)[:, -model.context :]
+            clips = clips.last(model.context)
         finished = worn(finished, config.wear_share, generator)
         # In the worse clips what the next chunk is moved from is poor too.
         noise = torch.randn(finished.shape, generator=generator).to(self.device)
         poor = add_noise(finished, noise, levels.to(self.device))
         past = before(torch.where(worse.to(self.device)[:, None, None, None, None, None], poor, finished))
-        guess = self.network.guess(past, clips.actions, has_actions.to(self.device))
+        guess = self.guess(past, clips.actions, has_actions.to(self.device))
         batch = Noised.make(clips, finished, past, guess, signal, size, levels, has_actions, generator)
 
         target = clips.latents[:, None]
@@ -130,32 +143,37 @@ class DynamicsStage:
                 target = bootstrap_target(batch.latents[:, 1:], signal, size, self.teacher(batch))
         prediction = batch.run(self.forward)
         denoising = denoising_loss(prediction.latents[:, 1:], target, signal)
-        motion = motion_loss(guess, clips.latents)
         # Frames after the end are not lived by anyone: the first end counts, what follows does not.
         ended = clips.terminated.flatten(1).cumsum(1)
         valid = ((ended == 0) | ((ended == 1) & clips.terminated.flatten(1))).view_as(clips.rewards)
         outcome = outcome_loss(prediction.outcomes, clips.rewards, clips.terminated, valid)
-        (denoising + config.motion_weight * motion + config.outcome_weight * outcome).backward()
+        (denoising + config.outcome_weight * outcome).backward()
         norm = self.optimizer.step(step, steps)
         name = "bootstrap" if largest else "loss"
-        return {name: denoising.item(), "motion": motion.item(), "outcome": outcome.item(), "norm": norm}
+        return {name: denoising.item(), "outcome": outcome.item(), "norm": norm}
 
     @torch.no_grad()
     def own_rollout(self, clips: Clips, has_actions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return ``clips``' latents, from a random chunk on as the net itself dreams them under the same actions."""
+        b, t = clips.latents.shape[:2]
         shape = clips.latents[:, 0].shape
-        cache = self.network.empty_cache(shape[0], (shape[2], shape[3]))
-        known = has_actions.to(self.device)
-        first = int(torch.randint(1, clips.latents.shape[1] // 2 + 1, (), generator=generator))
+        cache = self.network.empty_cache(b, (shape[2], shape[3]))
+        guided = torch.rand(b, generator=generator) < self.config.guided_share
+        part = torch.rand(b, generator=generator)
+        first = torch.where(guided, 1 + part * (t // 2), t - 1 - part * min(FREE_CHUNKS, t - 1)).long().to(self.device)
+        guided = guided.to(self.device)[:, None, None, None, None]
+        told: dict[str, Any] = {"task": clips.task, "has_actions": has_actions.to(self.device)}
         chunks = []
         for index, chunk in enumerate(clips.latents.unbind(1)):
             actions = clips.actions[:, index]
             noise, context_noise = torch.randn((2, *shape), generator=generator).to(self.device)
-            if index >= first:
-                chunk = denoise(
-                    self.network, cache, noise, actions, steps=OWN_STEPS, task=clips.task, has_actions=known
-                )
-            commit(self.network, cache, chunk, context_noise, actions, task=clips.task, has_actions=known)
+            guess = self.guess(cache.last, actions, told["has_actions"])
+            dreaming = index >= first
+            if dreaming.any():
+                dream = denoise(self.network, cache, guess, noise, actions, steps=OWN_STEPS, **told)
+                kept = dreaming[:, None, None, None, None] & ~(guided & (guess.spread > UNKNOWN))
+                chunk = torch.where(kept, dream, chunk)
+            commit(self.network, cache, guess, chunk, context_noise, actions, **told)
             chunks.append(chunk)
         return torch.stack(chunks, 1)
 
@@ -176,7 +194,7 @@ class DynamicsStage:
         past = before(clips.latents)
 
         def from_noise(actions: torch.Tensor) -> float:
-            guess = self.average.guess(past, actions)
+            guess = self.guess(past, actions)
             batch = Noised.make(
                 clips._replace(actions=actions), clips.latents, past, guess, signal, size, levels,
                 torch.ones(b, dtype=torch.bool), generator.manual_seed(self.seed),
@@ -186,7 +204,7 @@ class DynamicsStage:
             return (predicted - clips.latents)[:, 2:].square().mean().item()
 
         true, shuffled = from_noise(clips.actions), from_noise(clips.actions.roll(1, 0))
-        moved = (self.average.guess(past, clips.actions).mean - clips.latents)[:, 2:].square().mean().item()
+        moved = (self.guess(past, clips.actions).mean - clips.latents)[:, 2:].square().mean().item()
         self.save_strip(directory / f"dynamics-{step:06d}.png")
         return {"from_noise": true, "moved": moved, "shuffled_ratio": shuffled / true}
 
@@ -203,9 +221,10 @@ class DynamicsStage:
             actions, task = clips.actions[:shown, index], clips.task[:shown]
             noise, context_noise = torch.randn((2, *latents[:, 0].shape), generator=generator).to(latents.device)
             chunk = latents[:, index]
+            guess = self.guess(cache.last, actions)
             if index >= context:
-                chunk = denoise(self.average, cache, noise, actions, steps=self.config.sample_steps, task=task)
-            commit(self.average, cache, chunk, context_noise, actions, task=task)
+                chunk = denoise(self.average, cache, guess, noise, actions, steps=self.config.sample_steps, task=task)
+            commit(self.average, cache, guess, chunk, context_noise, actions, task=task)
             rows.append(chunk[:, -1])
         dream = self.autoencoder.decode(torch.stack(rows, 1).flatten(0, 1)).unflatten(0, (b, t))
         truth = self.autoencoder.decode(latents[:, :, -1].flatten(0, 1)).unflatten(0, (b, t))
@@ -214,11 +233,11 @@ class DynamicsStage:
         save_rows(pairs, path)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.optimizer.state_dict(), "codec": self.codec}
+        return {**self.optimizer.state_dict(), "grounds": self.grounds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["codec"] != self.codec:
-            raise UserError("it learned the latents of another autoencoder than the run now has")
+        if state["grounds"] != self.grounds:
+            raise UserError("it learned with another autoencoder or motion net than the run now has")
         self.optimizer.load_state_dict(state)
 
     def result(self) -> SpacetimeDiT:

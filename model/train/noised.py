@@ -50,7 +50,7 @@ class Noised(NamedTuple):
             has_actions: see :meth:`latentcraft.model.dit.SpacetimeDiT.forward`.
             generator: of the noise.
         """
-        device, guess = clips.latents.device, guess.detach()
+        device = clips.latents.device
         b, k, t = signal.shape
         noise = torch.randn((b, 1 + k, *clips.latents.shape[1:]), generator=generator).to(device)
         context_signal = context_signal.to(device)

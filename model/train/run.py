@@ -1,4 +1,4 @@
-"""``latentcraft train data=DIR out=RUN``: autoencoder, encode, dynamics, checkpoint; the same command resumes."""
+"""``latentcraft train data=DIR out=RUN``: autoencoder, encode, motion, dynamics; the same command resumes."""
 
 import json
 import platform
@@ -24,8 +24,9 @@ from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderSta
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
 from latentcraft.model.train.loop import LoopConfig, run_stage, saved_step
+from latentcraft.model.train.motion import MotionStage, MotionStageConfig
 
-STAGES = ("autoencoder", "dynamics")
+STAGES = ("autoencoder", "motion", "dynamics")
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,14 @@ class TrainConfig:
     max_seconds: float | None = None
     """Wall-clock limit of each stage in this run; it saves and stops, the same command goes on. None: no limit."""
     stop_after: str | None = None
-    """``autoencoder`` stops once that stage is done (and frames are encoded); None goes to the end."""
+    """``autoencoder`` stops once that stage is done (and frames are encoded), ``motion`` after that one; None goes to
+    the end."""
     autoencoder: AutoencoderStageConfig = field(default_factory=AutoencoderStageConfig)
     """Stage 1."""
-    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
+    motion: MotionStageConfig = field(default_factory=MotionStageConfig)
     """Stage 3."""
+    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
+    """Stage 4."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -67,10 +71,19 @@ class TrainConfig:
             raise UserError(f"frame_size {list(self.frame_size)} must be positive multiples of {multiple}")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise UserError(f"precision must be auto, bf16 or fp32, got {self.precision!r}")
-        if self.autoencoder.model.channels != self.dynamics.model.channels:
+        for name, ours in (
+            ("autoencoder.model.channels", self.autoencoder.model.channels),
+            ("motion.model.channels", self.motion.model.channels),
+        ):
+            if ours != self.dynamics.model.channels:
+                raise UserError(
+                    f"{name} is {ours} and dynamics.model.channels {self.dynamics.model.channels}; they are the same "
+                    "latent, make them equal"
+                )
+        if self.motion.model.chunk != self.dynamics.model.chunk:
             raise UserError(
-                f"autoencoder.model.channels is {self.autoencoder.model.channels} and dynamics.model.channels "
-                f"{self.dynamics.model.channels}; they are the same latent, make them equal"
+                f"motion.model.chunk is {self.motion.model.chunk} and dynamics.model.chunk "
+                f"{self.dynamics.model.chunk}; they are the same chunk, make them equal"
             )
         if self.dynamics.sample_steps not in STEPS:
             raise UserError(f"dynamics.sample_steps must be one of {', '.join(map(str, STEPS))}")
@@ -78,9 +91,11 @@ class TrainConfig:
             ("threads", self.threads or 1), ("sample_every", self.sample_every),
             ("autoencoder.steps", self.autoencoder.steps), ("autoencoder.batch", self.autoencoder.batch),
             ("autoencoder.max_frames", self.autoencoder.max_frames), ("dynamics.steps", self.dynamics.steps),
+            ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
             ("dynamics.batch", self.dynamics.batch),
             ("dynamics.bootstrap_stage", self.dynamics.bootstrap_stage), ("dynamics.copies", self.dynamics.copies),
             ("autoencoder.optimizer.warmup", self.autoencoder.optimizer.warmup),
+            ("motion.optimizer.warmup", self.motion.optimizer.warmup),
             ("dynamics.optimizer.warmup", self.dynamics.optimizer.warmup),
         ):  # fmt: skip
             if value < 1:
@@ -134,20 +149,29 @@ def main(config: TrainConfig) -> None:
     except UserError:
         print("no held-out episode is as long as a clip: validating on the training episodes")
         check_data = data
-    second = DynamicsStage(config.dynamics, data, check_data, autoencoder, seed=config.seed, dtype=dtype, device=device)
-    progress = run_stage(second, loop(config.dynamics.steps), out)
+    alike: dict[str, Any] = {"seed": config.seed, "dtype": dtype, "device": device}
+    second = MotionStage(config.motion, data, check_data, autoencoder, **alike)
+    motion_progress = run_stage(second, loop(config.motion.steps), out)
+    if config.stop_after == "motion":
+        return
+    motion = second.result()
+    del second
+    third = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, **alike)
+    progress = run_stage(third, loop(config.dynamics.steps), out)
     provenance = {
         "version": __version__,
         "frames": len(data.latents),
         "autoencoder_steps": codec_progress.step,
         "autoencoder_seconds": round(codec_progress.seconds),
+        "motion_steps": motion_progress.step,
+        "motion_seconds": round(motion_progress.seconds),
         "dynamics_steps": progress.step,
         "dynamics_seconds": round(progress.seconds),
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {dtype}",
         "date": time.strftime("%Y-%m-%d"),
     }
     path = out / "latentcraft.safetensors"
-    save_checkpoint(path, WorldModel(autoencoder, second.result(), config.frame_size, provenance))
+    save_checkpoint(path, WorldModel(autoencoder, motion, third.result(), config.frame_size, provenance))
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -203,4 +227,3 @@ def remember(config: TrainConfig, dtype: torch.dtype, path: Path) -> None:
             raise UserError(f"{path.parent} was begun with frame_size {before['frame_size']}; choose another out=")
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(described, indent=2) + "\n")
-

@@ -10,8 +10,11 @@ from torch import Tensor
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, check_vectors
+from latentcraft.model.attention import KVCache
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
+from latentcraft.model.dit import Outcomes
+from latentcraft.model.motion import Guess
 from latentcraft.model.objective import expected_reward
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
@@ -64,7 +67,7 @@ class DreamWorld:
             self.model = checkpoint
         else:
             self.model = load_checkpoint(checkpoint, dtype=dtype or fast_dtype())
-        self._digest = digest(self.model.dit)
+        self._digest = digest(self.model.dit) + digest(self.model.motion)
         config = self.model.dit.config
         size = tuple(frame_size) if frame_size is not None else self.model.frame_size
         multiple = DOWNSAMPLING * config.patch
@@ -130,7 +133,8 @@ class DreamWorld:
             unknown = torch.zeros(1, dtype=torch.bool)
             actions = torch.zeros(1, f, ACTION_SIZE)
             task = self._task[index : index + 1]
-            latents = denoise(dit, alone, noise, actions, steps=self.steps, task=task, has_actions=unknown)
+            nothing = Guess.of_nothing(self._last[:1])
+            latents = denoise(dit, alone, nothing, noise, actions, steps=self.steps, task=task, has_actions=unknown)
             self._commit_one(index, latents, actions, known=False)
             return
         frames = torch.from_numpy(context.frames)
@@ -144,9 +148,16 @@ class DreamWorld:
         alone = self._cache.view(index)
         noise = chunk_noise(self._seeds[index], self._ticks[index], latents.shape, context=True)
         task, has_actions = self._task[index : index + 1], torch.tensor([known])
-        commit(self.model.dit, alone, latents, noise, actions, task=task, has_actions=has_actions)
+        guess = self.model.guesser(alone.last, actions, has_actions)
+        self._finish(alone, guess, latents, noise, actions, task=task, has_actions=has_actions)
         self._last[index] = latents[0]
         self._ticks[index] += 1
+
+    def _finish(
+        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Tensor
+    ) -> Outcomes:
+        """Feed a finished chunk back."""
+        return commit(self.model.dit, cache, guess, latents, noise, actions, **told)
 
     @torch.no_grad()
     def step(self, actions: np.ndarray) -> Chunk:
@@ -160,8 +171,9 @@ class DreamWorld:
         pairs = list(zip(self._seeds, self._ticks, strict=True))
         noise = torch.cat([chunk_noise(seed, tick, shape) for seed, tick in pairs])
         context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
-        latents = denoise(self.model.dit, self._cache, noise, held, steps=self.steps, task=self._task)
-        outcomes = commit(self.model.dit, self._cache, latents, context_noise, held, task=self._task)
+        guess = self.model.guesser(self._cache.last, held)
+        latents = denoise(self.model.dit, self._cache, guess, noise, held, steps=self.steps, task=self._task)
+        outcomes = self._finish(self._cache, guess, latents, context_noise, held, task=self._task)
         self._last = latents
         self._ticks = [tick + 1 for tick in self._ticks]
         if spec.task == "free":

@@ -46,9 +46,7 @@ def find_strolls(
     return tuple(strolls)
 
 
-def drift(
-    fitter: PoseFitter, played: Stroll, ticks: Sequence[int], frames: np.ndarray, chunk: int
-) -> np.ndarray:
+def drift(fitter: PoseFitter, played: Stroll, ticks: Sequence[int], frames: np.ndarray, chunk: int) -> np.ndarray:
     """Return degrees, blocks and whether lost at each tick, ``float64 (len(ticks), 3)``; NaN where no frame could tell.
 
     Args:

@@ -1,19 +1,19 @@
 """A dream whose context can be shortened or noised otherwise than in play, and whose frames can be left undecoded."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from latentcraft.errors import UserError
-from latentcraft.model import sampler
+from latentcraft.model.attention import KVCache
 from latentcraft.model.checkpoint import WorldModel
+from latentcraft.model.dit import Outcomes
+from latentcraft.model.motion import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL
+from latentcraft.model.sampler import commit
 from latentcraft.simulator.dream.world import DreamWorld
-from latentcraft.simulator.protocol import Chunk
 
 
 @dataclass(frozen=True)
@@ -71,28 +71,14 @@ class TunedDream(DreamWorld):
         finally:
             self._drawn = True
 
-    def step(self, actions: np.ndarray) -> Chunk:
-        """Dream the next chunk of every game; see the protocol."""
-        with _context_signal(1 - self.knobs.noise):
-            return super().step(actions)
-
-    def _commit_one(self, index: int, latents: Tensor, actions: Tensor, *, known: bool) -> None:
-        with _context_signal(1 - self.knobs.noise):
-            super()._commit_one(index, latents, actions, known=known)
+    def _finish(
+        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Tensor
+    ) -> Outcomes:
+        # 1 - (1 - 0.9) is not 0.9 to the bit.
+        signal = CONTEXT_SIGNAL if self.knobs.noise == Knobs().noise else 1 - self.knobs.noise
+        return commit(self.model.dit, cache, guess, latents, noise, actions, signal=signal, **told)
 
     def _decode(self, latents: Tensor) -> np.ndarray:
         if self._drawn:
             return super()._decode(latents)
         return np.zeros((*latents.shape[:2], 0, 0, 3), np.uint8)
-
-
-@contextmanager
-def _context_signal(level: float) -> Iterator[None]:
-    """Feed finished chunks back at another signal level within the block."""
-    usual = sampler.CONTEXT_SIGNAL
-    # 1 - (1 - 0.9) is not 0.9 to the bit.
-    sampler.CONTEXT_SIGNAL = usual if abs(level - usual) < 1e-9 else level
-    try:
-        yield
-    finally:
-        sampler.CONTEXT_SIGNAL = usual

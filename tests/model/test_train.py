@@ -10,15 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentcraft.errors import UserError
-from latentcraft.model.autoencoder import AutoencoderConfig
+from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.checkpoint import load_checkpoint
 from latentcraft.model.dit import DiTConfig
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.model.latents import LatentDataset
+from latentcraft.model.motion import Guess, Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.train import loop
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
-from latentcraft.model.train.dynamics import DynamicsStageConfig
+from latentcraft.model.train.bench import random_dataset
+from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
+from latentcraft.model.train.motion import MotionStageConfig
 from latentcraft.model.train.run import TrainConfig, main
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
@@ -54,6 +57,9 @@ def config(episodes: Path, tmp_path: Path) -> TrainConfig:
             model=AutoencoderConfig(
                 encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS
             ),
+        ),
+        motion=MotionStageConfig(
+            steps=6, batch=4, optimizer=QUICK, model=MotionConfig(width=16, fine_width=16, dilations=(1, 2))
         ),
         dynamics=DynamicsStageConfig(
             steps=14, batch=2, compile=False, optimizer=QUICK,
@@ -118,15 +124,18 @@ def test_a_torn_state_and_another_shape_are_named(config: TrainConfig):
         main(config)
 
 
-def test_a_changed_autoencoder_encodes_anew_and_the_old_dynamics_is_refused(config: TrainConfig):
+def test_a_changed_autoencoder_encodes_anew_and_what_learned_with_the_old_one_is_refused(config: TrainConfig):
     main(config)
     latents = {path: path.read_bytes() for path in (config.out / "latents").iterdir()}
     main(config)
     assert latents == {path: path.read_bytes() for path in (config.out / "latents").iterdir()}
     longer = replace(config, autoencoder=replace(config.autoencoder, steps=14))
-    with pytest.raises(UserError, match="latents of another autoencoder"):
+    with pytest.raises(UserError, match="with another autoencoder than"):
         main(longer)
     assert all(path.read_bytes() != before for path, before in latents.items())
+    (config.out / "motion.state.pt").unlink()
+    with pytest.raises(UserError, match="another autoencoder or motion net"):
+        main(longer)
     (config.out / "dynamics.state.pt").unlink()
     main(longer)
 
@@ -187,5 +196,34 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
     assert set(clips.task.tolist()) == {0, 2}
     again = data.sample(200, 5, 4, torch.Generator().manual_seed(0))
     assert torch.equal(again.latents, clips.latents)
+    short = data.sample(400, 1, 4, torch.Generator().manual_seed(0))
+    stamps = short.latents[:, 0, :, 0, 0, 0]
+    assert set(stamps.flatten().tolist()) == {*range(30), *range(200, 225)}  # every frame, the last ones too
+    # A fifth is drawn around the events at frame 20; by chance it would be in 4 of every 24 to 27 clips.
+    assert 0.25 < ((stamps % 100 == 20).any(1)).float().mean() < 0.45
     with pytest.raises(UserError, match="record longer"):
         LatentDataset.load(paths, clip_frames=64)
+    with pytest.raises(UserError, match="no episode has the 32 frames"):
+        data.sample(1, 8, 4, torch.Generator())
+
+
+def test_own_rollouts_begin_with_the_truth_and_guidance_shows_it_where_nothing_is_known():
+    torch.manual_seed(0)
+    model = DiTConfig(width=32, depth=3, head_size=16, context=5)
+    data = random_dataset(200, (4, 6), 8)
+    codec = Autoencoder(
+        AutoencoderConfig(encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS)
+    ).requires_grad_(False)
+    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2))).requires_grad_(False)
+    clips = data.sample(4, 12, 4, torch.Generator().manual_seed(0))
+    known = torch.ones(4, dtype=torch.bool)
+    rollouts = {}
+    for share in (0.0, 1.0):
+        config = DynamicsStageConfig(compile=False, guided_share=share, model=model)
+        stage = DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32)
+        stage.guess = lambda past, *_: Guess.of_nothing(past)  # type: ignore[assignment]
+        rollouts[share] = stage.own_rollout(clips, known, torch.Generator().manual_seed(0))
+    assert torch.equal(rollouts[1.0], clips.latents)
+    strayed = (rollouts[0.0] != clips.latents).flatten(2).any(2)
+    assert not strayed[:, 0].any()
+    assert strayed[:, -1].all()

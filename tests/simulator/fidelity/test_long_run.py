@@ -56,9 +56,7 @@ def test_the_reference_stays_where_it_is(plan: LongPlan):
 
 
 def test_a_still_picture_is_left_behind(plan: LongPlan):
-    figures = long_study(
-        Subject("copy-last", lambda games, task: CopyLastWorld(VoxelWorld(games, task, SIZE))), plan
-    )
+    figures = long_study(Subject("copy-last", lambda games, task: CopyLastWorld(VoxelWorld(games, task, SIZE))), plan)
     for edge, turned in (("1s", 60), ("2s", 120)):
         assert figures[f"frames_fd@{edge}"].value > 0.1
         shown = figures[f"found@{edge}"].value
