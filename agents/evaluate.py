@@ -174,9 +174,7 @@ def knobs_of(config: EvaluateConfig) -> "list[Knobs]":
     ]
 
 
-def _compute(
-    studies: "Sequence[Study]", rows: "Sequence[Row]", parts: Any
-) -> "Iterator[tuple[Study, Row, Part]]":
+def _compute(studies: "Sequence[Study]", rows: "Sequence[Row]", parts: Any) -> "Iterator[tuple[Study, Row, Part]]":
     """Yield every part, computed or read; world by world within a study, which then shares its reference."""
     from tqdm import tqdm
 

@@ -19,6 +19,7 @@ Behaviour = Callable[[Senses, np.random.Generator], moving.Actions]
 MIX: dict[Behaviour, float] = {
     moving.walk: 20, moving.wander_far: 4, moving.strafe: 11, moving.sneak: 2, moving.jump_about: 2,
     moving.walk_into_wall: 2, moving.swim: 2, moving.look_around: 4, moving.full_circle: 3, moving.stand: 2,
+    moving.jerk: 26,
     digging.dig_about: 40, digging.place_about: 13, digging.build_wall: 4, digging.dig_down: 2, digging.tunnel: 4,
     digging.tower: 2, playing.change_and_return: 8, playing.leave_and_return: 1.5, playing.noise: 9,
 }  # fmt: skip

@@ -100,6 +100,26 @@ def look_around(me: Senses, rng: Rng) -> Actions:
         yield press(pitch=pitch, yaw=yaw)
 
 
+def jerk(me: Senses, rng: Rng) -> Actions:
+    """Look and walk about as scripts and quick hands do: the camera starts and stops at once and turns evenly between.
+
+    Everywhere else turns gather speed and slow down, so that what a view did last tells what it does next, and a model
+    that learned only that goes on turning when the hand has stopped.
+    """
+    camera, camera_until, walking, walking_until = (0.0, 0.0), 0, False, 0
+    for tick in range(rng.integers(40, 120)):
+        if tick >= camera_until:
+            camera_until = tick + int(rng.integers(2, 17))
+            pitch_goal = 0.12 * (float(rng.normal(RESTING_PITCH, 14)) - me.pitch)
+            sideways = turning_speed(rng) * rng.choice((-1, 1))
+            camera = ((0.0, 0.0), (0.0, sideways), (pitch_goal, 0.0), (pitch_goal, sideways))[
+                rng.choice(4, p=(0.42, 0.36, 0.12, 0.1))
+            ]
+        if tick >= walking_until:
+            walking_until, walking = tick + int(rng.integers(4, 25)), bool(rng.random() < 0.5)
+        yield press(*(("forward",) if walking else ()), pitch=camera[0], yaw=camera[1])
+
+
 def stand(me: Senses, rng: Rng) -> Actions:
     """Do nothing."""
     yield from (press() for _ in range(rng.integers(8, 45)))

@@ -149,12 +149,12 @@ class Motion(nn.Module):
         self.rise = nn.Sequential(nn.Conv2d(width, 4 * fine, 1), nn.PixelShuffle(2))
         self.refine = nn.Conv2d(2 * fine, fine, 3, padding=1)
         self.flow = nn.Conv2d(fine, 2 * chunk * (FOLD // FINE) ** 2, 3, padding=1)
-        # What became of the picture, frame by frame: a correction and a correlation.
+        # What became of the picture, frame by frame: a correction, how much stays as it is, and a correlation.
         self.frame = nn.Embedding(chunk, width)
-        self.judge_found = nn.Conv2d(config.channels + 1, width, 3, padding=1)
+        self.judge_found = nn.Conv2d(2 * config.channels + 2, width, 3, padding=1)
         self.judge_hidden = nn.Conv2d(width, width, 1)
         self.judge = nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
-        self.verdict = nn.Conv2d(width, config.channels + 1, 1)
+        self.verdict = nn.Conv2d(width, config.channels + 2, 1)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -165,7 +165,7 @@ class Motion(nn.Module):
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.turn.weight)
         assert self.verdict.bias is not None
-        self.verdict.bias.data[-1] = 2.0
+        self.verdict.bias.data[-2:] = torch.tensor([-2.0, 2.0])
 
     def channels_last(self) -> "Motion":
         """Store convolution weights with channels innermost, the layout CPUs convolve fastest; returns self."""
@@ -208,12 +208,15 @@ class Motion(nn.Module):
         flow = F.interpolate(flow, scale_factor=FINE, mode="bilinear", align_corners=False)
         return Flow(rearrange(flow, "(k f) e h w -> k f h w e", f=f), hidden)
 
-    def judged(self, found: Tensor, inside: Tensor, hidden: Tensor, there: Tensor) -> Guess:
+    def judged(self, found: Tensor, last: Tensor, seen: Tensor, hidden: Tensor, there: Tensor) -> Guess:
         """Turn the encoded moved picture into a distribution.
 
         Args:
             found: latents of the moved picture, ``(k, f, h, w, c)``.
-            inside: share of each position that came from inside the picture, ``(k, f, h, w, 1)``.
+            last: latents of the last frame, ``(k, h, w, c)``. What stands still is taken from there: a picture that is
+                decoded and encoded again loses a little every time.
+            seen: ``(k, f, h, w, 2)``: the share of each position that came from inside the picture, and how far the
+                picture moved there, see :func:`judge`.
             hidden: see :class:`Flow`.
             there: whether there was a picture at all, ``bool (k,)``.
 
@@ -222,12 +225,14 @@ class Motion(nn.Module):
             times itself, with spread sqrt(1 - rho^2).
         """
         f, dtype = self.config.chunk, self.join.weight.dtype
-        seen = rearrange(torch.cat([found, inside], -1), "k f h w c -> (k f) c h w").to(dtype)
+        still = last[:, None].float().expand_as(found)
+        shown = rearrange(torch.cat([found, still, seen], -1), "k f h w c -> (k f) c h w").to(dtype)
         known = self.judge_hidden(hidden)[:, None] + self.frame.weight[None, :, :, None, None]
-        verdict = self.verdict(self.judge(self.judge_found(seen) + known.flatten(0, 1))).float()
+        verdict = self.verdict(self.judge(self.judge_found(shown) + known.flatten(0, 1))).float()
         verdict = rearrange(verdict, "(k f) c h w -> k f h w c", f=f)
-        moved = Autoencoder.normalise(found + verdict[..., :-1])
-        correlation = LARGEST_CORRELATION * torch.sigmoid(verdict[..., -1:]) * there[:, None, None, None, None]
+        correction, stays, certainty = verdict[..., :-2], verdict[..., -2:-1], verdict[..., -1:]
+        moved = Autoencoder.normalise(torch.lerp(found, still, torch.sigmoid(stays)) + correction)
+        correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * there[:, None, None, None, None]
         return Guess(correlation * moved, torch.sqrt(1 - correlation.square()))
 
 
@@ -259,15 +264,28 @@ class Guesser:
         there = past.flatten(1).any(1)
         picture = self.autoencoder.decode_pixels(past[:, -1]).float().clamp(-1, 1)
         flow = self.motion.find_flow(picture, past, features)
-        guess = judge(self.autoencoder, self.motion, *sample(picture, flow.flow), flow.hidden, there)
+        moved, inside = sample(picture, flow.flow)
+        guess = judge(self.autoencoder, self.motion, past[:, -1], moved, inside, flow, there)
         return Guess(*(part.unflatten(0, lead) for part in guess))
 
 
 def judge(
-    autoencoder: Autoencoder, motion: Motion, moved: Tensor, inside: Tensor, hidden: Tensor, there: Tensor
-) -> Guess:  # fmt: skip
-    """Encode moved pictures ``(k, f, 3, H, W)`` and let ``motion`` judge them; no gradient reaches the pictures."""
+    autoencoder: Autoencoder, motion: Motion, last: Tensor, moved: Tensor, inside: Tensor, flow: Flow, there: Tensor
+) -> Guess:
+    """Encode moved pictures and let ``motion`` judge them; no gradient reaches the pictures or the flow.
+
+    Args:
+        autoencoder: the codec.
+        motion: the judge.
+        last: latents of the last frame, ``(k, h, w, c)``.
+        moved: the pictures, ``(k, f, 3, H, W)``.
+        inside: see :func:`sample`.
+        flow: what moved them.
+        there: see :meth:`Motion.judged`.
+    """
     with torch.no_grad():
         found = autoencoder.encode_pixels(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-        share = F.avg_pool2d(inside.float(), DOWNSAMPLING)[..., None]
-    return motion.judged(found, share, hidden, there)
+        share = F.avg_pool2d(inside.float(), DOWNSAMPLING)
+        way = flow.flow.norm(dim=-1) * flow.flow.shape[2]  # pixels
+        seen = torch.stack([share, torch.tanh(F.avg_pool2d(way, DOWNSAMPLING))], -1)
+    return motion.judged(found, last, seen, flow.hidden, there)

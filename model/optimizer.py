@@ -54,6 +54,8 @@ class MasterOptimizer:
                 layers, embeddings and modulations, where orthogonal updates do not help or cost more than they give).
         """
         self.config = config
+        self.ease = 1.0
+        """Scale of all learning rates; a run that diverged goes on with a smaller one."""
         self.parameters = dict(module.named_parameters())
         self.masters = {name: p.detach().float().flatten(1).clone() if p.ndim > 1 else p.detach().float().clone()
                         for name, p in self.parameters.items()}  # fmt: skip
@@ -81,7 +83,7 @@ class MasterOptimizer:
             for master in self.masters.values():
                 master.grad = None
             return norm
-        scale = self.config.rate(step, steps)
+        scale = self.ease * self.config.rate(step, steps)
         for optimizer, rate in ((self.muon, self.config.matrix_lr), (self.adamw, self.config.other_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale

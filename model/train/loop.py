@@ -1,13 +1,13 @@
 """The loop every stage shares: resume, step, log, sample, save; killed at any moment it goes on from its last save."""
 
 import io
-import json
 import math
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,15 @@ from tqdm import tqdm
 
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
+from latentcraft.model.optimizer import MasterOptimizer
+from latentcraft.model.train.journal import Journal
+
+PATIENCE = 10
+"""Bad losses in a row after which a run counts as diverged."""
+WORST_LOSS = 10.0
+"""A loss so many times the running mean is a bad one."""
+ROLLBACKS = 3
+"""Times a run goes back to its last good state, each time with half the learning rate, before it gives up."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Stage(Protocol):
     """
 
     name: str
+    optimizer: MasterOptimizer
 
     def train_step(self, step: int, steps: int) -> dict[str, float]: ...
 
@@ -61,21 +71,26 @@ class Progress:
     step: int = 0
     seconds: float = 0.0
     """Wall-clock training time over all runs."""
+    rollbacks: int = 0
+    """Times it diverged and went back."""
 
 
 def run_stage(stage: Stage, config: LoopConfig, out: Path) -> Progress:
     """Train ``stage`` to ``config.steps``, resuming from ``out/NAME.state.pt``.
 
-    Writes ``NAME.state.pt`` (atomically), ``NAME.log.jsonl`` and whatever the stage samples into ``out/samples``.
+    Writes ``NAME.state.pt`` (atomically), ``NAME.log.jsonl``, TensorBoard's files where that is installed, and whatever
+    the stage samples into ``out/samples``. Where the loss is no longer finite or has exploded it goes back to the last
+    saved state and on from there with half the learning rate.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or ``max_seconds``; the state was saved first.
-        UserError: the state cannot be read or written, or the loss became NaN for good.
+        UserError: the state cannot be read or written, or the run diverged again and again.
     """
-    state_path, log_path, samples = out / f"{stage.name}.state.pt", out / f"{stage.name}.log.jsonl", out / "samples"
+    state_path, samples = out / f"{stage.name}.state.pt", out / "samples"
+    journal = Journal(out, stage.name)
     progress = _resume(stage, state_path)
     began, done_before, bad = time.monotonic(), progress.seconds, 0
-    last_save = began
+    started = last_save = began
     sums: dict[str, float] = {}
     with _stop_signal() as stopped, tqdm(
         total=config.steps, initial=progress.step, desc=stage.name, unit="step", mininterval=2.0
@@ -85,25 +100,30 @@ def run_stage(stage: Stage, config: LoopConfig, out: Path) -> Progress:
             progress.step += 1
             progress.seconds = done_before + time.monotonic() - began
             bar.update()
-            bad = 0 if all(math.isfinite(value) for value in losses.values()) else bad + 1
-            if bad >= 10:
-                raise UserError(
-                    f"{stage.name} diverged at step {progress.step}: ten losses in a row are not finite; the last good "
-                    f"state is {state_path}, lower the learning rate"
-                )
+            good = all(math.isfinite(value) for value in losses.values())
+            loss = losses.get("loss", 0.0)
+            bad = 0 if good and loss <= WORST_LOSS * sums.get("loss", loss) else bad + 1
+            if bad >= PATIENCE:
+                progress = _roll_back(stage, progress, state_path)
+                bad, sums = 0, {}
+                done_before, began = progress.seconds, time.monotonic()
+                bar.reset()
+                bar.update(progress.step)
+                continue
             for key, value in losses.items():
-                if math.isfinite(value):
+                if math.isfinite(value) and not bad:
                     sums[key] = 0.95 * sums.get(key, value) + 0.05 * value
             last = progress.step == config.steps
             line = {"step": progress.step, "seconds": round(progress.seconds, 1)}
             if progress.step % config.log_every == 0 or last:
                 bar.set_postfix({key: f"{value:.4f}" for key, value in sums.items()}, refresh=False)
-                _log(log_path, line | {key: round(value, 5) for key, value in sums.items()})
+                journal.write(line | {key: round(value, 5) for key, value in sums.items()})
             if progress.step % config.sample_every == 0 or last:
                 figures = stage.validate(progress.step, samples)
-                _log(log_path, line | {key: round(value, 5) for key, value in figures.items()})
-            overdue = config.max_seconds is not None and time.monotonic() - began > config.max_seconds
-            if last or stopped or overdue or time.monotonic() - last_save > config.save_seconds:
+                journal.write(line | {key: round(value, 5) for key, value in figures.items()})
+            overdue = config.max_seconds is not None and time.monotonic() - started > config.max_seconds
+            # What diverges is not saved over what did not.
+            if last or stopped or overdue or (not bad and time.monotonic() - last_save > config.save_seconds):
                 _save(stage, progress, state_path)
                 last_save = time.monotonic()
             if stopped or (overdue and not last):
@@ -131,7 +151,25 @@ def _resume(stage: Stage, path: Path) -> Progress:
     except Exception as error:  # torch raises many kinds for a torn or foreign file
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot resume from {path} ({reason}); move it away to start this stage anew") from error
-    return Progress(**state["progress"])
+    progress = Progress(**state["progress"])
+    stage.optimizer.ease = 0.5**progress.rollbacks
+    return progress
+
+
+def _roll_back(stage: Stage, progress: Progress, path: Path) -> Progress:
+    """Load the last saved state and halve the learning rate.
+
+    Raises:
+        UserError: nothing was saved, or it has diverged too often.
+    """
+    what = f"{stage.name} diverged at step {progress.step}: its losses are not finite or many times what they were"
+    if progress.rollbacks >= ROLLBACKS or not path.exists():
+        where = f"the last good state is {path}" if path.exists() else "nothing was saved yet"
+        raise UserError(f"{what}; {where}, lower the learning rate")
+    again = replace(_resume(stage, path), rollbacks=progress.rollbacks + 1)
+    stage.optimizer.ease = 0.5**again.rollbacks
+    warnings.warn(f"{what}; back to step {again.step} with half the learning rate", stacklevel=3)
+    return again
 
 
 def _save(stage: Stage, progress: Progress, path: Path) -> None:
@@ -139,14 +177,6 @@ def _save(stage: Stage, progress: Progress, path: Path) -> None:
     torch.save({"stage": stage.state_dict(), "progress": vars(progress)}, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
-
-
-def _log(path: Path, line: dict[str, float]) -> None:
-    try:
-        with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; free space or choose another out=") from error
 
 
 @contextmanager

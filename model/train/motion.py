@@ -42,6 +42,9 @@ class MotionStageConfig:
     """Pairs of chunks a step."""
     wear_share: float = 0.15
     """Share of pictures whose colours drift, and of those that blur, as dreamed ones do."""
+    past_dropout: float = 0.5
+    """Share of chunks shown with their last frame alone. What a view did last mostly tells what it does next, and a net
+    that relied on it went on turning after the actions had stopped."""
     action_dropout: float = 0.1
     """Share of chunks whose actions are hidden."""
     judge_weight: float = 0.2
@@ -122,7 +125,7 @@ class MotionStage:
         flow = network.find_flow(picture, past, action_features(clips.actions[:, 1], has_actions))
         moved, inside = sample(picture, flow.flow)
         there = torch.ones(len(past), dtype=torch.bool, device=past.device)
-        guess = judge(self.autoencoder, network, moved, inside, flow.hidden, there)
+        guess = judge(self.autoencoder, network, past[:, -1], moved, inside, flow, there)
         loss = photometric_loss(moved, target, inside) + ROUGHNESS_PRICE * roughness(flow.flow)
         return Attempt(guess, moved, target, loss)
 
@@ -131,6 +134,8 @@ class MotionStage:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         clips = self.data.sample(config.batch, 2, config.model.chunk, generator).to(self.device)
         past = worn(clips.latents[:, :1], config.wear_share, generator)[:, 0]
+        alone = (torch.rand(config.batch, generator=generator) < config.past_dropout).to(self.device)
+        past[:, :-1] *= ~alone[:, None, None, None, None]
         has_actions = (torch.rand(config.batch, generator=generator) >= config.action_dropout).to(self.device)
         attempt = self.attempt(self.network, clips, past, has_actions)
         likelihood = motion_loss(attempt.guess, clips.latents[:, 1])

@@ -38,9 +38,10 @@ def test_a_fresh_net_guesses_that_nothing_moves():
     assert guessed.mean.shape == past.shape
     assert guessed.spread.shape == (2, 3, 2, 4, 6, 1)
     seen = autoencoder.decode_pixels(past[:, :, -1].flatten(0, 1)).clamp(-1, 1)
-    still = autoencoder.encode_pixels(seen).unflatten(0, (2, 3))[:, :, None].expand_as(past)
+    again = autoencoder.encode_pixels(seen).unflatten(0, (2, 3))[:, :, None]
+    still = Autoencoder.normalise(torch.lerp(again, past[:, :, -1:], torch.sigmoid(torch.tensor(-2.0))))
     correlation = torch.sqrt(1 - guessed.spread.square())
-    torch.testing.assert_close(guessed.mean, correlation * still, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(guessed.mean, correlation * still.expand_as(past), rtol=1e-3, atol=1e-3)
     assert 0.8 < correlation.mean() < 0.9
 
 
@@ -65,15 +66,31 @@ def test_hidden_actions_do_not_matter_and_shown_ones_do():
     assert not torch.allclose(guess(past, one).mean, guess(past, other).mean)
 
 
+def test_what_stands_still_is_learned_to_stay_as_it_is():
+    torch.manual_seed(0)
+    motion = Motion(TINY)
+    optimizer = torch.optim.AdamW(motion.parameters(), lr=5e-3)
+    hidden, there = torch.zeros(16, 16, 4, 4), torch.ones(16, dtype=torch.bool)
+    for _ in range(150):
+        last = Autoencoder.normalise(torch.randn(16, 4, 4, 8))
+        found = Autoencoder.normalise(last[:, None] + 0.5 * torch.randn(16, 2, 4, 4, 8))  # decoded and encoded again
+        guess = motion.judged(found, last, torch.zeros(16, 2, 4, 4, 2), hidden, there)
+        optimizer.zero_grad()
+        motion_loss(guess, last[:, None].expand_as(found)).backward()
+        optimizer.step()
+    missed = (guess.mean - last[:, None]).square().mean().item()
+    assert missed < 0.25 * (found - last[:, None]).square().mean().item()
+
+
 def test_the_correlation_is_learned_from_the_likelihood_alone():
     torch.manual_seed(0)
     motion = Motion(TINY)
     optimizer = torch.optim.AdamW(motion.parameters(), lr=5e-3)
-    hidden, inside, there = torch.zeros(16, 16, 4, 4), torch.ones(16, 2, 4, 4, 1), torch.ones(16, dtype=torch.bool)
+    hidden, seen, there = torch.zeros(16, 16, 4, 4), torch.ones(16, 2, 4, 4, 2), torch.ones(16, dtype=torch.bool)
     for _ in range(150):
         found = Autoencoder.normalise(torch.randn(16, 2, 4, 4, 8))
         target = 0.5 * found + 0.75**0.5 * torch.randn(16, 2, 4, 4, 8)
-        guess = motion.judged(found, inside, hidden, there)
+        guess = motion.judged(found, found[:, 0], seen, hidden, there)
         optimizer.zero_grad()
         motion_loss(guess, target).backward()
         optimizer.step()

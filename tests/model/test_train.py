@@ -16,7 +16,7 @@ from latentcraft.model.dit import DiTConfig
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import Guess, Motion, MotionConfig
-from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train import loop
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
 from latentcraft.model.train.bench import random_dataset
@@ -227,3 +227,56 @@ def test_own_rollouts_begin_with_the_truth_and_guidance_shows_it_where_nothing_i
     strayed = (rollouts[0.0] != clips.latents).flatten(2).any(2)
     assert not strayed[:, 0].any()
     assert strayed[:, -1].all()
+
+
+class Falling:
+    """A stage of one weight, whose loss is NaN from step 6 on while its learning rate is too large."""
+
+    name = "falling"
+
+    def __init__(self, sick_above: float) -> None:
+        self.net = torch.nn.Linear(1, 1)
+        self.optimizer = MasterOptimizer(self.net, OptimizerConfig(warmup=1))
+        self.sick_above = sick_above
+
+    def train_step(self, step: int, steps: int) -> dict[str, float]:
+        self.net(torch.ones(1, 1)).sum().backward()
+        self.optimizer.step(step, steps)
+        return {"loss": float("nan") if step > 5 and self.optimizer.ease > self.sick_above else 1.0}
+
+    def validate(self, step: int, directory: Path) -> dict[str, float]:
+        return {"figure": 1.0}
+
+    def state_dict(self) -> dict[str, object]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.optimizer.load_state_dict(state)
+
+
+def test_a_diverged_run_goes_back_to_its_last_good_state_at_half_the_rate(tmp_path: Path):
+    config = loop.LoopConfig(steps=30, save_seconds=0.0)
+    with pytest.warns(UserWarning, match="falling diverged at step 16: .*back to step 6 with half the learning rate"):
+        progress = loop.run_stage(Falling(sick_above=0.6), config, tmp_path)
+    assert (progress.step, progress.rollbacks) == (30, 1)
+    again = Falling(sick_above=0.6)
+    assert loop.run_stage(again, replace(config, steps=31), tmp_path).rollbacks == 1  # resumed, it stays careful
+    assert again.optimizer.ease == 0.5
+
+
+@pytest.mark.filterwarnings("ignore:falling diverged")
+def test_a_run_that_keeps_diverging_gives_up_and_says_so(tmp_path: Path):
+    with pytest.raises(UserError, match="falling diverged at step 16.*lower the learning rate"):
+        loop.run_stage(Falling(sick_above=0.0), loop.LoopConfig(steps=30, save_seconds=0.0), tmp_path)
+    assert loop.saved_step("falling", tmp_path) == 6
+
+
+def test_figures_reach_the_journal_and_tensorboard(tmp_path: Path):
+    loop.run_stage(Falling(sick_above=2.0), loop.LoopConfig(steps=4, log_every=2, sample_every=4), tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "falling.log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4, 4]
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard" / "falling"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 1.0), (4, 1.0)]
+    assert [event.step for event in events.Scalars("figure")] == [4]
