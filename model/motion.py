@@ -132,7 +132,7 @@ class Motion(nn.Module):
         super().__init__()
         self.config = config
         width, fine, chunk, layers = config.width, config.fine_width, config.chunk, len(config.dilations)
-        features = chunk * (NUM_BUTTONS + 4)
+        features = chunk * (NUM_BUTTONS + 4) + 1
         self.action = nn.Sequential(
             nn.Linear(features, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width * layers)
         )  # fmt: skip
@@ -174,16 +174,18 @@ class Motion(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
 
-    def find_flow(self, picture: Tensor, past: Tensor, features: Tensor) -> Flow:
+    def find_flow(self, picture: Tensor, past: Tensor, actions: Tensor, has_actions: Tensor) -> Flow:
         """Predict where things come from.
 
         Args:
             picture: the last frame ``(k, 3, H, W)``, -1 to 1.
             past: latents of the previous chunk, ``(k, f, h, w, c)``.
-            features: of the actions, ``(k, e)``; see :func:`action_features`.
+            actions: that lead to the coming chunk, ``(k, f, a)``.
+            has_actions: ``bool (k,)``. Hidden actions must not look like none at all: what moved goes on then, and a
+                hand that has stopped stops the view.
         """
         dtype, f = self.join.weight.dtype, self.config.chunk
-        features = features.to(dtype)
+        features = torch.cat([action_features(actions, has_actions), has_actions[:, None]], -1).to(dtype)
 
         def place(h: int, w: int) -> Tensor:
             return torch.stack(coordinates(h, w, past.device)).to(dtype).expand(len(past), 2, h, w)
@@ -260,10 +262,10 @@ class Guesser:
             has_actions = torch.ones(lead, dtype=torch.bool, device=past.device)
         has_actions = has_actions.view(*has_actions.shape, *[1] * (len(lead) - has_actions.ndim)).expand(lead)
         past = past.flatten(0, len(lead) - 1)
-        features = action_features(actions, has_actions).flatten(0, len(lead) - 1)
         there = past.flatten(1).any(1)
         picture = self.autoencoder.decode_pixels(past[:, -1]).float().clamp(-1, 1)
-        flow = self.motion.find_flow(picture, past, features)
+        actions, has_actions = actions.flatten(0, len(lead) - 1), has_actions.flatten()
+        flow = self.motion.find_flow(picture, past, actions, has_actions)
         moved, inside = sample(picture, flow.flow)
         guess = judge(self.autoencoder, self.motion, past[:, -1], moved, inside, flow, there)
         return Guess(*(part.unflatten(0, lead) for part in guess))

@@ -17,7 +17,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Guess, Motion, MotionConfig, action_features, judge, sample
+from latentcraft.model.motion import Guess, Motion, MotionConfig, judge, sample
 from latentcraft.model.objective import motion_loss, worn
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train.samples import save_rows
@@ -122,7 +122,7 @@ class MotionStage:
             pixels = self.autoencoder.decode_pixels(shown.flatten(0, 1)).float().clamp(-1, 1)
             pixels = pixels.unflatten(0, shown.shape[:2])
         picture, target = pixels[:, 0], pixels[:, 1:]
-        flow = network.find_flow(picture, past, action_features(clips.actions[:, 1], has_actions))
+        flow = network.find_flow(picture, past, clips.actions[:, 1], has_actions)
         moved, inside = sample(picture, flow.flow)
         there = torch.ones(len(past), dtype=torch.bool, device=past.device)
         guess = judge(self.autoencoder, network, past[:, -1], moved, inside, flow, there)

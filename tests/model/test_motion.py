@@ -4,7 +4,7 @@ import torch
 
 from latentcraft.model.actions import YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
-from latentcraft.model.motion import Guesser, Motion, MotionConfig, action_features, sample
+from latentcraft.model.motion import Guesser, Motion, MotionConfig, sample
 from latentcraft.model.objective import motion_loss
 from latentcraft.model.train.motion import photometric_loss
 
@@ -66,6 +66,16 @@ def test_hidden_actions_do_not_matter_and_shown_ones_do():
     assert not torch.allclose(guess(past, one).mean, guess(past, other).mean)
 
 
+def test_hidden_actions_are_told_from_none_at_all():
+    motion = Motion(TINY)
+    for parameter in motion.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    guess, past = Guesser(codec(), motion), Autoencoder.normalise(torch.randn(1, 2, 4, 6, 8))
+    none = torch.zeros(1, 2, 20)
+    assert not torch.allclose(guess(past, none).mean, guess(past, none, torch.tensor([False])).mean)
+
+
 def test_what_stands_still_is_learned_to_stay_as_it_is():
     torch.manual_seed(0)
     motion = Motion(TINY)
@@ -109,8 +119,7 @@ def test_it_learns_which_way_an_action_moves_the_picture():
         flow = torch.zeros(8, 2, 32, 48, 2)
         flow[..., 1] = actions[..., YAW, None, None] / 80  # an eighth of the height for ten degrees
         target, _ = sample(picture, flow)
-        features = action_features(actions, torch.ones(8, dtype=torch.bool))
-        found = motion.find_flow(picture, torch.zeros(8, 2, 4, 6, 8), features)
+        found = motion.find_flow(picture, torch.zeros(8, 2, 4, 6, 8), actions, torch.ones(8, dtype=torch.bool))
         return photometric_loss(*(lambda moved, inside: (moved, target, inside))(*sample(picture, found.flow)))
 
     before = torch.stack([loss() for _ in range(10)]).mean().item()

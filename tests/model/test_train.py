@@ -1,6 +1,9 @@
 """Training: resuming repeats an unbroken run, a torn state is named, and a tiny net learns what can be learned."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,11 +50,11 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def config(episodes: Path, tmp_path: Path) -> TrainConfig:
+def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig:
+    """Configure the whole way with nets of a few thousand weights."""
     return TrainConfig(
-        data=episodes, out=tmp_path / "run", frame_size=(32, 48), precision="fp32", accelerator="cpu", threads=1,
-        save_seconds=1e9, sample_every=1000, held_out=0.3,
+        data=data, out=out, frame_size=(32, 48), precision="fp32", accelerator="cpu", threads=1,
+        save_seconds=save_seconds, sample_every=1000, held_out=0.3,
         autoencoder=AutoencoderStageConfig(
             steps=12, batch=4, optimizer=QUICK,
             model=AutoencoderConfig(
@@ -67,6 +70,11 @@ def config(episodes: Path, tmp_path: Path) -> TrainConfig:
             model=DiTConfig(width=32, depth=3, head_size=16, context=5),
         ),
     )  # fmt: skip
+
+
+@pytest.fixture
+def config(episodes: Path, tmp_path: Path) -> TrainConfig:
+    return tiny_run(episodes, tmp_path / "run")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -94,6 +102,40 @@ def test_an_interrupted_run_ends_with_the_same_weights_as_an_unbroken_one(config
     assert (config.out / "samples" / "dynamics-000014.png").exists()
     logged = [json.loads(line) for line in (config.out / "dynamics.log.jsonl").read_text().splitlines()]
     assert {"from_noise", "shuffled_ratio"} <= set(logged[-1])
+
+
+RUN = """
+import sys
+from pathlib import Path
+from tests.model.test_train import tiny_run
+from latentcraft.model.train.run import main
+main(tiny_run(Path(sys.argv[1]), Path(sys.argv[2]), save_seconds=0.0))
+"""
+
+
+def test_killed_again_and_again_it_ends_with_the_same_weights(episodes: Path, tmp_path: Path, root: Path):
+    main(tiny_run(episodes, tmp_path / "unbroken"))
+    out, kills = tmp_path / "killed", 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(episodes), str(out)], cwd=root, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        saves: set[tuple[str, int]] = set()
+        while process.poll() is None and len(saves) < 9:  # a few steps further, at no particular moment
+            for state in out.glob("*.state.pt"):
+                saves.add((state.name, state.stat().st_mtime_ns))
+            time.sleep(0.002)
+        if process.poll() is not None:
+            break
+        process.kill()  # SIGKILL: nothing is cleaned up
+        process.wait()
+        kills += 1
+    assert process.returncode == 0
+    assert kills >= 2
+    unbroken, again = weights(tmp_path / "unbroken"), weights(out)
+    assert unbroken.keys() == again.keys()
+    assert all(torch.equal(unbroken[key], again[key]) for key in unbroken)
 
 
 def test_a_save_that_fails_keeps_the_last_state(config: TrainConfig, monkeypatch):
