@@ -1,9 +1,11 @@
 """Motion: the last picture carried to where the actions move it, the prior that denoising starts from.
 
 In a game seen through a player's eyes most of the next frame is the present one, moved. A small convolutional net reads
-the previous chunk and the actions and predicts, for every place of every coming frame, where in the last picture to
-look (spatial transformers, arXiv 1506.02025; dense flow for video prediction, arXiv 1605.07157). Nothing about cameras
-is built in, so a game that scrolls or moves sprites can use it as well.
+the last picture and the actions and predicts, for every place of every coming frame, where in that picture to look
+(spatial transformers, arXiv 1506.02025; dense flow for video prediction, arXiv 1605.07157). Nothing about cameras is
+built in, so a game that scrolls or moves sprites can use it as well. It does not see earlier pictures: what a view did
+last mostly tells what it does next, and a net that saw it went on turning after the hand had stopped. What has momentum
+is left to the transformer.
 
 Pictures are moved as pixels and then encoded. Latents cannot be moved as well: interpolated by half a position they
 miss a quarter to a half of their variance. Under the true flow of the reference world, pixels moved by four ticks of
@@ -141,7 +143,7 @@ class Motion(nn.Module):
             nn.Conv2d(3 * FOLD**2 + 2, fine, 3, padding=1), nn.SiLU(), nn.Conv2d(fine, fine, 3, padding=1), nn.SiLU()
         )
         self.reduce = nn.Conv2d(fine, width, 2, stride=2)
-        self.join = nn.Conv2d(width + chunk * config.channels + 2, width, 3, padding=1)
+        self.join = nn.Conv2d(width + config.channels + 2, width, 3, padding=1)
         self.wide = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in config.dilations)
         # Up: the flow as a whole, then its details.
         self.turn = nn.Linear(features, 2 * chunk * BASIS, bias=False)
@@ -174,12 +176,12 @@ class Motion(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
 
-    def find_flow(self, picture: Tensor, past: Tensor, actions: Tensor, has_actions: Tensor) -> Flow:
+    def find_flow(self, picture: Tensor, last: Tensor, actions: Tensor, has_actions: Tensor) -> Flow:
         """Predict where things come from.
 
         Args:
             picture: the last frame ``(k, 3, H, W)``, -1 to 1.
-            past: latents of the previous chunk, ``(k, f, h, w, c)``.
+            last: its latents, ``(k, h, w, c)``.
             actions: that lead to the coming chunk, ``(k, f, a)``.
             has_actions: ``bool (k,)``. Hidden actions must not look like none at all: what moved goes on then, and a
                 hand that has stopped stops the view.
@@ -188,11 +190,11 @@ class Motion(nn.Module):
         features = torch.cat([action_features(actions, has_actions), has_actions[:, None]], -1).to(dtype)
 
         def place(h: int, w: int) -> Tensor:
-            return torch.stack(coordinates(h, w, past.device)).to(dtype).expand(len(past), 2, h, w)
+            return torch.stack(coordinates(h, w, last.device)).to(dtype).expand(len(last), 2, h, w)
 
         folded = F.pixel_unshuffle(picture.to(dtype), FOLD)
         close = self.look(torch.cat([folded, place(*folded.shape[2:])], 1))
-        latents = rearrange(past, "k f h w c -> k (f c) h w").to(dtype)
+        latents = rearrange(last, "k h w c -> k c h w").to(dtype)
         hidden = self.join(torch.cat([self.reduce(close), latents, place(*latents.shape[2:])], 1))
         modulations = self.action(features)[..., None, None].chunk(2 * len(self.wide), 1)
         for layer, shift, scale in zip(self.wide, modulations[::2], modulations[1::2], strict=True):
@@ -200,7 +202,7 @@ class Motion(nn.Module):
         hidden = F.silu(hidden)
 
         h, w = folded.shape[2] * FOLD // FINE, folded.shape[3] * FOLD // FINE
-        y, x = coordinates(h, w, past.device)
+        y, x = coordinates(h, w, last.device)
         basis = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], -1)  # (h, w, 6)
         smooth = (self.turn(features) + self.turn_seen(hidden.mean((2, 3)))).float()
         smooth = rearrange(smooth, "k (f e s) -> k f e s", f=f, e=2)
@@ -265,7 +267,7 @@ class Guesser:
         there = past.flatten(1).any(1)
         picture = self.autoencoder.decode_pixels(past[:, -1]).float().clamp(-1, 1)
         actions, has_actions = actions.flatten(0, len(lead) - 1), has_actions.flatten()
-        flow = self.motion.find_flow(picture, past, actions, has_actions)
+        flow = self.motion.find_flow(picture, past[:, -1], actions, has_actions)
         moved, inside = sample(picture, flow.flow)
         guess = judge(self.autoencoder, self.motion, past[:, -1], moved, inside, flow, there)
         return Guess(*(part.unflatten(0, lead) for part in guess))

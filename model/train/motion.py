@@ -42,9 +42,6 @@ class MotionStageConfig:
     """Pairs of chunks a step."""
     wear_share: float = 0.15
     """Share of pictures whose colours drift, and of those that blur, as dreamed ones do."""
-    past_dropout: float = 0.5
-    """Share of chunks shown with their last frame alone. What a view did last mostly tells what it does next, and a net
-    that relied on it went on turning after the actions had stopped."""
     action_dropout: float = 0.1
     """Share of chunks whose actions are hidden."""
     judge_weight: float = 0.2
@@ -122,7 +119,7 @@ class MotionStage:
             pixels = self.autoencoder.decode_pixels(shown.flatten(0, 1)).float().clamp(-1, 1)
             pixels = pixels.unflatten(0, shown.shape[:2])
         picture, target = pixels[:, 0], pixels[:, 1:]
-        flow = network.find_flow(picture, past, clips.actions[:, 1], has_actions)
+        flow = network.find_flow(picture, past[:, -1], clips.actions[:, 1], has_actions)
         moved, inside = sample(picture, flow.flow)
         there = torch.ones(len(past), dtype=torch.bool, device=past.device)
         guess = judge(self.autoencoder, network, past[:, -1], moved, inside, flow, there)
@@ -134,8 +131,6 @@ class MotionStage:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         clips = self.data.sample(config.batch, 2, config.model.chunk, generator).to(self.device)
         past = worn(clips.latents[:, :1], config.wear_share, generator)[:, 0]
-        alone = (torch.rand(config.batch, generator=generator) < config.past_dropout).to(self.device)
-        past[:, :-1] *= ~alone[:, None, None, None, None]
         has_actions = (torch.rand(config.batch, generator=generator) >= config.action_dropout).to(self.device)
         attempt = self.attempt(self.network, clips, past, has_actions)
         likelihood = motion_loss(attempt.guess, clips.latents[:, 1])

@@ -52,12 +52,12 @@ class ReplayPlan:
 
     @classmethod
     def quick(cls, seeds: tuple[int, ...], actions: np.ndarray, features: str = DEFAULT) -> "ReplayPlan":
-        """Return the plan of ``mode=quick``, made for 12 games of 10 s."""
+        """Return the plan of ``mode=quick``, made for 8 games of 10 s."""
         return cls(seeds, actions, clips=4, features=features)
 
     @classmethod
     def full(cls, seeds: tuple[int, ...], actions: np.ndarray, features: str = DEFAULT) -> "ReplayPlan":
-        """Return the plan of ``mode=full``, made for 24 games of 60 s."""
+        """Return the plan of ``mode=full``, made for 12 games of 60 s."""
         return cls(seeds, actions, features=features)
 
     @property

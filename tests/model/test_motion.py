@@ -119,7 +119,7 @@ def test_it_learns_which_way_an_action_moves_the_picture():
         flow = torch.zeros(8, 2, 32, 48, 2)
         flow[..., 1] = actions[..., YAW, None, None] / 80  # an eighth of the height for ten degrees
         target, _ = sample(picture, flow)
-        found = motion.find_flow(picture, torch.zeros(8, 2, 4, 6, 8), actions, torch.ones(8, dtype=torch.bool))
+        found = motion.find_flow(picture, torch.zeros(8, 4, 6, 8), actions, torch.ones(8, dtype=torch.bool))
         return photometric_loss(*(lambda moved, inside: (moved, target, inside))(*sample(picture, found.flow)))
 
     before = torch.stack([loss() for _ in range(10)]).mean().item()
