@@ -28,7 +28,7 @@ class Size:
     long_seconds: float
 
 
-SIZES: dict[Mode, Size] = {"quick": Size(8, 10.0, 2, 20.0), "full": Size(12, 60.0, 2, 300.0)}
+SIZES: dict[Mode, Size] = {"quick": Size(7, 10.0, 2, 20.0), "full": Size(12, 60.0, 2, 300.0)}
 """Chosen for 3 and 20 minutes in all on two cores, at 40 ms for a chunk of one game of the dream."""
 
 

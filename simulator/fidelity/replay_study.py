@@ -52,7 +52,7 @@ class ReplayPlan:
 
     @classmethod
     def quick(cls, seeds: tuple[int, ...], actions: np.ndarray, features: str = DEFAULT) -> "ReplayPlan":
-        """Return the plan of ``mode=quick``, made for 8 games of 10 s."""
+        """Return the plan of ``mode=quick``, made for 7 games of 10 s."""
         return cls(seeds, actions, clips=4, features=features)
 
     @classmethod
