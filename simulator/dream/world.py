@@ -154,7 +154,7 @@ class DreamWorld:
         self._ticks[index] += 1
 
     def _finish(
-        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Tensor
+        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Any
     ) -> Outcomes:
         """Feed a finished chunk back."""
         return commit(self.model.dit, cache, guess, latents, noise, actions, **told)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -72,7 +73,7 @@ class TunedDream(DreamWorld):
             self._drawn = True
 
     def _finish(
-        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Tensor
+        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Any
     ) -> Outcomes:
         # 1 - (1 - 0.9) is not 0.9 to the bit.
         signal = CONTEXT_SIGNAL if self.knobs.noise == Knobs().noise else 1 - self.knobs.noise
