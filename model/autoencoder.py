@@ -8,6 +8,7 @@
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +64,18 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(self.norm(x))))
 
 
-class Autoencoder(nn.Module):
+class ConvNet(nn.Module):
+    """A network of convolutions."""
+
+    def channels_last(self) -> Self:
+        """Store convolution weights with channels innermost, the layout CPUs convolve fastest; returns self."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
+
+
+class Autoencoder(ConvNet):
     """``encode`` frames to latents, ``decode`` latents to frames."""
 
     def __init__(self, config: AutoencoderConfig = AutoencoderConfig()):  # noqa: B008 (frozen)
@@ -88,13 +100,6 @@ class Autoencoder(nn.Module):
         decoder += [nn.GroupNorm(8, widths[-1]), nn.SiLU(), nn.Conv2d(widths[-1], folded, 3, padding=1)]
         decoder.append(nn.PixelShuffle(config.stem))
         self.decoder = nn.Sequential(*decoder)
-
-    def channels_last(self) -> "Autoencoder":
-        """Store convolution weights with channels innermost, the layout CPUs convolve fastest; returns self."""
-        for parameter in self.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        return self
 
     def encode(self, frames: Tensor) -> Tensor:
         """Encode frames ``uint8 (b, H, W, 3)`` to latents ``(b, h, w, c)`` of unit RMS over ``c``, in fp32.

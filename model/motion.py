@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
-from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
+from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, ConvNet
 
 FOLD = 4
 """Pixels per side folded into channels where the flow net looks closest."""
@@ -127,7 +127,7 @@ def sample(picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     return rearrange(moved, "k c (f h) w -> k f c h w", f=f), (at.abs() <= 1).all(-1)
 
 
-class Motion(nn.Module):
+class Motion(ConvNet):
     """Predicts the flow, and how far the moved picture is to be trusted."""
 
     def __init__(self, config: MotionConfig = MotionConfig()):  # noqa: B008 (frozen)
@@ -168,13 +168,6 @@ class Motion(nn.Module):
         nn.init.zeros_(self.turn.weight)
         assert self.verdict.bias is not None
         self.verdict.bias.data[-2:] = torch.tensor([-2.0, 2.0])
-
-    def channels_last(self) -> "Motion":
-        """Store convolution weights with channels innermost, the layout CPUs convolve fastest; returns self."""
-        for parameter in self.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        return self
 
     def find_flow(self, picture: Tensor, last: Tensor, actions: Tensor, has_actions: Tensor) -> Flow:
         """Predict where things come from.

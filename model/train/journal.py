@@ -11,13 +11,13 @@ class Journal:
 
     def __init__(self, out: Path, name: str) -> None:
         """Write into ``out/NAME.log.jsonl`` and ``out/tensorboard/NAME``."""
-        self.path, self._board = out / f"{name}.log.jsonl", out / "tensorboard" / name
+        self.path = out / f"{name}.log.jsonl"
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:  # the extra "rl" brings it
             self._writer = None
         else:
-            self._writer = SummaryWriter(str(self._board))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(out / "tensorboard" / name))  # type: ignore[no-untyped-call]
 
     def write(self, line: dict[str, float]) -> None:
         """Append ``line``, which has a ``step``.

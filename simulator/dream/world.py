@@ -10,12 +10,10 @@ from torch import Tensor
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, check_vectors
-from latentcraft.model.attention import KVCache
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
-from latentcraft.model.dit import Outcomes
 from latentcraft.model.motion import Guess
-from latentcraft.model.objective import expected_reward
+from latentcraft.model.objective import CONTEXT_SIGNAL, expected_reward
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
 from latentcraft.model.tasks import TASK_INDEX, TASKS
@@ -78,6 +76,7 @@ class DreamWorld:
         self._spec = WorldSpec("dream", num_worlds, (size[0], size[1]), config.chunk, task)
         self._grid = (size[0] // DOWNSAMPLING, size[1] // DOWNSAMPLING)
         self.steps = steps
+        self._context_signal = CONTEXT_SIGNAL
         self._cache = self.model.dit.empty_cache(num_worlds, self._grid)
         self._task = torch.full((num_worlds,), TASK_INDEX[task], dtype=torch.int64)
         self._seeds = [0] * num_worlds
@@ -149,15 +148,12 @@ class DreamWorld:
         noise = chunk_noise(self._seeds[index], self._ticks[index], latents.shape, context=True)
         task, has_actions = self._task[index : index + 1], torch.tensor([known])
         guess = self.model.guesser(alone.last, actions, has_actions)
-        self._finish(alone, guess, latents, noise, actions, task=task, has_actions=has_actions)
+        commit(
+            self.model.dit, alone, guess, latents, noise, actions, task=task, has_actions=has_actions,
+            signal=self._context_signal,
+        )  # fmt: skip
         self._last[index] = latents[0]
         self._ticks[index] += 1
-
-    def _finish(
-        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Any
-    ) -> Outcomes:
-        """Feed a finished chunk back."""
-        return commit(self.model.dit, cache, guess, latents, noise, actions, **told)
 
     @torch.no_grad()
     def step(self, actions: np.ndarray) -> Chunk:
@@ -173,7 +169,10 @@ class DreamWorld:
         context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
         guess = self.model.guesser(self._cache.last, held)
         latents = denoise(self.model.dit, self._cache, guess, noise, held, steps=self.steps, task=self._task)
-        outcomes = self._finish(self._cache, guess, latents, context_noise, held, task=self._task)
+        outcomes = commit(
+            self.model.dit, self._cache, guess, latents, context_noise, held, task=self._task,
+            signal=self._context_signal,
+        )  # fmt: skip
         self._last = latents
         self._ticks = [tick + 1 for tick in self._ticks]
         if spec.task == "free":

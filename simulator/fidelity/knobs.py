@@ -2,18 +2,13 @@
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from latentcraft.errors import UserError
-from latentcraft.model.attention import KVCache
 from latentcraft.model.checkpoint import WorldModel
-from latentcraft.model.dit import Outcomes
-from latentcraft.model.motion import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL
-from latentcraft.model.sampler import commit
 from latentcraft.simulator.dream.world import DreamWorld
 
 
@@ -63,6 +58,8 @@ class TunedDream(DreamWorld):
             dit.config = replace(dit.config, context=self.knobs.context)
             model = replace(model, dit=dit)
         super().__init__(num_worlds=num_worlds, task=task, checkpoint=model, steps=self.knobs.steps)
+        if self.knobs.noise != Knobs().noise:  # 1 - (1 - 0.9) is not 0.9 to the bit
+            self._context_signal = 1 - self.knobs.noise
 
     def skip(self, actions: np.ndarray) -> None:
         """Dream one chunk that nobody will see: without decoding it, which is half of the time."""
@@ -71,13 +68,6 @@ class TunedDream(DreamWorld):
             self.step(actions)
         finally:
             self._drawn = True
-
-    def _finish(
-        self, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, **told: Any
-    ) -> Outcomes:
-        # 1 - (1 - 0.9) is not 0.9 to the bit.
-        signal = CONTEXT_SIGNAL if self.knobs.noise == Knobs().noise else 1 - self.knobs.noise
-        return commit(self.model.dit, cache, guess, latents, noise, actions, signal=signal, **told)
 
     def _decode(self, latents: Tensor) -> np.ndarray:
         if self._drawn:

@@ -55,23 +55,24 @@ def test_without_a_past_the_guess_is_a_standard_normal():
     assert guessed.mean[1].any()
 
 
-def test_hidden_actions_do_not_matter_and_shown_ones_do():
-    motion = Motion(TINY)
+def awake() -> Guesser:
+    """Return a guesser whose guesses depend on everything; a fresh one has zero outputs."""
+    autoencoder, motion = codec(), Motion(TINY)
     for parameter in motion.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
-    guess, past = Guesser(codec(), motion), Autoencoder.normalise(torch.randn(1, 2, 4, 6, 8))
+    return Guesser(autoencoder, motion)
+
+
+def test_hidden_actions_do_not_matter_and_shown_ones_do():
+    guess, past = awake(), Autoencoder.normalise(torch.randn(1, 2, 4, 6, 8))
     one, other = torch.zeros(1, 2, 20), torch.ones(1, 2, 20)
     assert torch.equal(guess(past, one, torch.tensor([False])).mean, guess(past, other, torch.tensor([False])).mean)
     assert not torch.allclose(guess(past, one).mean, guess(past, other).mean)
 
 
 def test_hidden_actions_are_told_from_none_at_all():
-    motion = Motion(TINY)
-    for parameter in motion.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
-    guess, past = Guesser(codec(), motion), Autoencoder.normalise(torch.randn(1, 2, 4, 6, 8))
+    guess, past = awake(), Autoencoder.normalise(torch.randn(1, 2, 4, 6, 8))
     none = torch.zeros(1, 2, 20)
     assert not torch.allclose(guess(past, none).mean, guess(past, none, torch.tensor([False])).mean)
 

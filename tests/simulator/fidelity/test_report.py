@@ -21,13 +21,13 @@ def make_report() -> Report:
         "psnr@0.2s": Figure(25.04, 24.0, 26.0, 8),
         "psnr@1s": Figure(20.0, 18.9, 21.2, 8),
         "wall": Figure(50, 25, 75, 12),
-    }  # noqa: E501
+    }
     floor = {"psnr@0.2s": Figure(15.0, 14.0, 16.0, 8), "psnr@1s": Figure(14.0, 13.0, 15.0, 8),
              "psnr@10s": Figure(12.0, NAN, NAN, 1), "wall": Figure(NAN, NAN, NAN, 0)}  # fmt: skip
     table = Table("replay", "Replay <fidelity>", columns, {"dream": dream, "copy-last floor": floor}, "a & b")
     timings = Table(
         "timings", "Time", [Column("step@10s", "Step, 10 s", "ms")], {"dream": {"step@10s": Figure(80, NAN, NAN, 9)}}
-    )  # noqa: E501
+    )
     return Report({"mode": "quick", "seed": 900000}, [table], {"seconds": {"replay: dream": 3.5}}, timings)
 
 
