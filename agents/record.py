@@ -30,10 +30,13 @@ from latentcraft.model.actions import BUTTONS, PITCH, YAW
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.model.tasks import TASKS
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start, World
+from latentcraft.simulator.voxel.terrain import MAP_SIZE
 from latentcraft.simulator.worlds import WORLDS, make_world
 
 TASK_MIX = {"free": 0.40, "chop": 0.15, "navigate": 0.10, "navigate-shaped": 0.10, "build": 0.15, "explore": 0.10}
 """Share of episodes of each task when ``task=mix``."""
+DEPTH_EVERY = 7
+"""Ticks between frames whose distances are recorded too."""
 MIN_TICKS = 40
 """A task that ends sooner is played on until here: shorter clips are of no use to training."""
 TICKS_AFTER_END = 8
@@ -250,20 +253,36 @@ def _world_steps(
     world = _world(config, task)
     explorer = Explorer(seed, task=task)
     before = world.reset([Start(seed=seed)])[0, -1]
-    pose = explorer.pose(world)
+    pose = last_pose = explorer.pose(world)
+    measure = getattr(world, "distances", None)  # the reference world knows how far everything is
     while True:
         actions = explorer.act(world)
         chunk = world.step(actions[None])
         info = chunk.infos[0]
         caption, poses = info.get("caption", ""), info.get("poses", [None] * len(actions))
+        if pose is not None:  # a path has no seam where the map has one
+            poses = unwrapped(np.concatenate([[last_pose], poses]))[1:]
+            last_pose = poses[-1]
         if not writer.length:
             writer.first(before, pose=pose, caption=caption)
         for i, action in enumerate(actions):
             reward, terminated = float(chunk.rewards[0, i]), bool(chunk.terminated[0, i])
+            distance = None
+            if measure is not None and i == len(actions) - 1 and writer.length % DEPTH_EVERY < len(actions):
+                distance = measure()
             writer.add(
-                action, chunk.frames[0, i], reward=reward, terminated=terminated, pose=poses[i], caption=caption
+                action, chunk.frames[0, i], reward=reward, terminated=terminated, pose=poses[i], caption=caption,
+                distance=distance,
             )  # fmt: skip
             yield action, reward, terminated
+
+
+def unwrapped(poses: np.ndarray) -> np.ndarray:
+    """Return poses ``(t, 5)`` of the reference world with x and z going on where its map begins anew."""
+    out = np.array(poses, np.float64)
+    leaps = -MAP_SIZE * np.round(np.diff(out[:, [0, 2]], axis=0) / MAP_SIZE)
+    out[1:, [0, 2]] += np.cumsum(leaps, axis=0)
+    return out
 
 
 def _foreign_steps(

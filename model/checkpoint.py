@@ -15,7 +15,9 @@ from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
-from latentcraft.model.motion import Guesser, Motion, MotionConfig
+from latentcraft.model.guesser import Guesser
+from latentcraft.model.motion import Motion, MotionConfig
+from latentcraft.model.scene import Scene, SceneConfig
 
 FORMAT = "latentcraft-1"
 SHIPPED = Path(__file__).parent / "pretrained" / "latentcraft.safetensors"
@@ -33,11 +35,13 @@ class WorldModel:
     """(H, W) it was trained at."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """How it was trained: steps, frames, seconds, data, version."""
+    scene: Scene | None = None
+    """Of worlds seen through a camera; others remember no places."""
 
     @property
     def guesser(self) -> Guesser:
-        """What guesses the next chunk by motion alone, the start of its denoising."""
-        return Guesser(self.autoencoder, self.motion)
+        """What guesses the next chunk before anything is dreamed, the start of its denoising."""
+        return Guesser(self.autoencoder, self.motion, self.scene)
 
 
 def digest(module: nn.Module) -> str:
@@ -60,7 +64,12 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
         UserError: the disk is full or the place cannot be written; what was at ``path`` stays.
     """
     tensors = {}
-    for prefix, module in (("autoencoder", world.autoencoder), ("motion", world.motion), ("dit", world.dit)):
+    parts: list[tuple[str, nn.Module]] = [
+        ("autoencoder", world.autoencoder), ("motion", world.motion), ("dit", world.dit)
+    ]  # fmt: skip
+    if world.scene is not None:
+        parts.append(("scene", world.scene))
+    for prefix, module in parts:
         for name, value in module.state_dict().items():
             tensors[f"{prefix}.{name}"] = value.detach().to(torch.bfloat16).contiguous()
     metadata = {
@@ -71,6 +80,8 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
         "frame_size": json.dumps(world.frame_size),
         "provenance": json.dumps(world.provenance),
     }
+    if world.scene is not None:
+        metadata["scene"] = json.dumps(asdict(world.scene.config))
     with replacing(path) as temporary:
         # Through bytes, so that a full disk is an OSError like any other.
         temporary.write_bytes(save(tensors, metadata))
@@ -100,8 +111,12 @@ def load_checkpoint(
         autoencoder = Autoencoder(AutoencoderConfig(**_tuples(json.loads(metadata["autoencoder"]))))
         motion = Motion(MotionConfig(**_tuples(json.loads(metadata["motion"]))))
         dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])))
-        for prefix, module in (("autoencoder", autoencoder), ("motion", motion), ("dit", dit)):
-            assert isinstance(module, nn.Module)
+        parts: list[tuple[str, nn.Module]] = [("autoencoder", autoencoder), ("motion", motion), ("dit", dit)]
+        scene = None
+        if "scene" in metadata:
+            scene = Scene(SceneConfig.from_dict(json.loads(metadata["scene"])))
+            parts.append(("scene", scene))
+        for prefix, module in parts:
             module.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
             module.to(device=device, dtype=dtype).requires_grad_(False).eval()
         height, width = json.loads(metadata["frame_size"])
@@ -109,4 +124,6 @@ def load_checkpoint(
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} does not fit this version of latentcraft ({reason}); retrain it") from error
-    return WorldModel(autoencoder.channels_last(), motion.channels_last(), dit, (height, width), provenance)
+    if scene is not None:
+        scene.depth.channels_last()
+    return WorldModel(autoencoder.channels_last(), motion.channels_last(), dit, (height, width), provenance, scene)

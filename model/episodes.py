@@ -14,7 +14,12 @@ degrees each; button 0 is attack, 1 is use) and ``keyboard`` (``key.keyboard.w``
 ``hotbar`` field, since it may change by wheel, and an attack button stuck from before the start is ignored, both as in
 VPT's own loader. They pay no reward and never end.
 
-An episode exists if and only if its jsonl exists: the writer renames the video first and the jsonl last.
+**Distances** of what some frames show may lie beside them, in ``NAME.depth.npz``: ``index`` ``int64 (k,)``, the frames,
+and ``distance`` ``float16 (k, H, W)``, metres along each pixel's ray from the eye, 0 for what moves with the lens (a
+held block, a crosshair), :data:`SKY` for the sky. A world whose episodes have them and ``pose`` can be learned with a
+memory of places.
+
+An episode exists if and only if its jsonl exists: the writer renames everything else first and the jsonl last.
 """
 
 import json
@@ -27,6 +32,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import av
 import numpy as np
@@ -37,6 +43,10 @@ from latentcraft.files import replacing
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, BUTTONS, CAMERA_LIMIT, HOTBAR_SLOTS, PITCH, YAW, noop
 
 FRAMES_PER_SECOND = 20
+DEPTH = ".depth.npz"
+"""Suffix of an episode's distances."""
+SKY = 1000.0
+"""Distance of the sky, metres."""
 ENCODER = {"preset": "superfast", "crf": "15"}
 """libx264's options. On recorded frames 41 dB, which is where halving the colour's resolution ends anyway, at 2.2 kB
 a frame and 2,800 frames/s on one core; ``veryfast`` takes 1.3 kB, 40 dB and 1,800 frames/s."""
@@ -114,6 +124,7 @@ class EpisodeWriter:
         self._head: dict[str, Any] = {"seed": seed, "world": world}
         self._task, self._caption = task, ""
         self._pose: list[float] | None = None
+        self._distances: dict[int, np.ndarray] = {}
         self._stack = ExitStack()
         self._reformatter = VideoReformatter()
 
@@ -165,6 +176,7 @@ class EpisodeWriter:
         terminated: bool = False,
         pose: Sequence[float] | None = None,
         caption: str | None = None,
+        distance: np.ndarray | None = None,
     ) -> None:
         """Write an action and the frame it led to.
 
@@ -175,7 +187,10 @@ class EpisodeWriter:
             terminated: whether the task had ended after the tick.
             pose: the player in ``frame``, as for :meth:`first`.
             caption: what ``frame`` shows, if that changed.
+            distance: of each pixel, ``float (H, W)``, see the module's docstring.
         """
+        if distance is not None:
+            self._distances[self.length] = distance.astype(np.float16)
         self._write_line(action, reward, terminated)
         self._caption = self._caption if caption is None else caption
         self._encode(frame, pose)
@@ -210,6 +225,7 @@ class EpisodeWriter:
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
                 self._video.close()
+                self._write_distances()
                 # Before either rename, so that a full disk cannot leave a new video beside an older jsonl.
                 self._lines.flush()
                 os.fsync(self._lines.fileno())
@@ -219,6 +235,35 @@ class EpisodeWriter:
             self._stack.__exit__(type(problem), problem, problem.__traceback__)
             raise
         self._stack.__exit__(kind, error, trace)
+
+    def _write_distances(self) -> None:
+        """Write what distances there are, or remove those of an episode this one takes the place of."""
+        path = _with(self.path, DEPTH)
+        if not self._distances:
+            path.unlink(missing_ok=True)
+            return
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            index = np.array(list(self._distances), np.int64)
+            np.savez_compressed(file, index=index, distance=np.stack(list(self._distances.values())))
+
+
+def read_distances(path: Path | str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return frame numbers ``int64 (k,)`` and distances ``float16 (k, H, W)`` of an episode, None if it has none.
+
+    Raises:
+        UserError: the file is torn or foreign.
+    """
+    file = _with(_base(path), DEPTH)
+    if not file.exists():
+        return None
+    try:
+        with np.load(file) as arrays:
+            index, distance = arrays["index"], arrays["distance"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError(f"cannot read the distances {file} ({error}); delete it or record the episode again") from error
+    if index.ndim != 1 or distance.ndim != 3 or len(index) != len(distance):
+        raise UserError(f"{file} does not hold index (k,) and distance (k, H, W); delete it or record again")
+    return index, distance
 
 
 def list_episodes(directory: Path | str) -> list[Path]:

@@ -28,6 +28,8 @@ class Clips(NamedTuple):
     """``(b, t, f)`` bool."""
     task: Tensor
     """``int64 (b,)``."""
+    eyes: Tensor
+    """Where each frame was seen from, ``float64 (b, t, f, 5)``, see :mod:`latentcraft.model.camera`; NaN if unknown."""
 
     def to(self, device: str) -> "Clips":
         """Move everything to ``device``."""
@@ -37,7 +39,7 @@ class Clips(NamedTuple):
         """Return the last ``chunks`` chunks of each."""
         return Clips(
             self.latents[:, -chunks:], self.actions[:, -chunks:], self.rewards[:, -chunks:],
-            self.terminated[:, -chunks:], self.task,
+            self.terminated[:, -chunks:], self.task, self.eyes[:, -chunks:],
         )  # fmt: skip
 
 
@@ -55,6 +57,8 @@ class LatentDataset:
     """``bool (frames,)``."""
     task: Tensor
     """``int64 (frames,)``."""
+    eyes: Tensor
+    """``float64 (frames, 5)``: where each was seen from; NaN if unknown."""
     spans: Tensor
     """``int64 (k, 2)``: first frame and number of frames of each episode."""
     events: Tensor
@@ -72,7 +76,9 @@ class LatentDataset:
         Raises:
             UserError: a file is unreadable, or none is as long as a clip.
         """
-        parts: dict[str, list[Tensor]] = {key: [] for key in ("latents", "actions", "rewards", "terminated", "task")}
+        parts: dict[str, list[Tensor]] = {
+            key: [] for key in ("latents", "actions", "rewards", "terminated", "task", "eyes")
+        }
         spans: list[tuple[int, int]] = []
         events: list[tuple[int, int]] = []
         offset = 0
@@ -84,6 +90,8 @@ class LatentDataset:
             frames = len(part["latents"])
             if frames < clip_frames:
                 continue
+            if "eyes" not in part:
+                part["eyes"] = torch.full((frames, 5), torch.nan, dtype=torch.float64)
             for key, values in parts.items():
                 values.append(part[key].expand(frames) if key == "task" else part[key])
             for event in torch.nonzero((part["rewards"].abs() >= 0.5) | part["terminated"]).flatten().tolist():
@@ -125,4 +133,5 @@ class LatentDataset:
             self.rewards[index].reshape(shape),
             self.terminated[index].reshape(shape),
             self.task[picks],
+            self.eyes[index].unflatten(1, shape[1:]),
         )

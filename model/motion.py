@@ -32,6 +32,8 @@ FOLD = 4
 """Pixels per side folded into channels where the flow net looks closest."""
 FINE = 2
 """Pixels per side that share a flow; between them it is interpolated."""
+SEEN = 4
+"""What the judge is told of each position of a found picture beside its latents, see :func:`judge`."""
 BASIS = 6
 """Terms of a quadratic in (x, y): turning the camera moves a picture by nearly that."""
 LARGEST_CORRELATION = 0.99
@@ -88,6 +90,19 @@ class Flow(NamedTuple):
     """fp32 ``(k, f, H, W, 2)``: (y, x) in frame heights, from where a pixel is to where it was in the last picture."""
     hidden: Tensor
     """Features ``(k, d, h, w)`` of the net, which know the actions."""
+
+
+class Found(NamedTuple):
+    """The coming pictures as far as they are known."""
+
+    pictures: Tensor
+    """fp32 ``(k, f, 3, H, W)``, -1 to 1."""
+    inside: Tensor
+    """Pixels that were found at all, ``bool (k, f, H, W)``."""
+    remembered: Tensor
+    """Those that come from the memory of places, ``bool (k, f, H, W)``."""
+    coarseness: Tensor
+    """Pixels per pixel of the picture they come from, ``(k, f, H, W)``."""
 
 
 def action_features(actions: Tensor, has_actions: Tensor) -> Tensor:
@@ -153,7 +168,7 @@ class Motion(ConvNet):
         self.flow = nn.Conv2d(fine, 2 * chunk * (FOLD // FINE) ** 2, 3, padding=1)
         # What became of the picture, frame by frame: a correction, how much stays as it is, and a correlation.
         self.frame = nn.Embedding(chunk, width)
-        self.judge_found = nn.Conv2d(2 * config.channels + 2, width, 3, padding=1)
+        self.judge_found = nn.Conv2d(2 * config.channels + SEEN, width, 3, padding=1)
         self.judge_hidden = nn.Conv2d(width, width, 1)
         self.judge = nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.verdict = nn.Conv2d(width, config.channels + 2, 1)
@@ -212,8 +227,8 @@ class Motion(ConvNet):
             found: latents of the moved picture, ``(k, f, h, w, c)``.
             last: latents of the last frame, ``(k, h, w, c)``. What stands still is taken from there: a picture that is
                 decoded and encoded again loses a little every time.
-            seen: ``(k, f, h, w, 2)``: the share of each position that came from inside the picture, and how far the
-                picture moved there, see :func:`judge`.
+            seen: ``(k, f, h, w, 4)``: the share of each position that was found at all, how far the last picture
+                moved there, the share that was remembered, and how coarsely; see :func:`judge`.
             hidden: see :class:`Flow`.
             there: whether there was a picture at all, ``bool (k,)``.
 
@@ -233,56 +248,21 @@ class Motion(ConvNet):
         return Guess(correlation * moved, torch.sqrt(1 - correlation.square()))
 
 
-class Guesser:
-    """The autoencoder and the motion net at work: decodes the last frame, moves it, encodes what came of it."""
-
-    def __init__(self, autoencoder: Autoencoder, motion: Motion):
-        """Use both as they are; neither is trained from here."""
-        self.autoencoder, self.motion = autoencoder, motion
-
-    @torch.no_grad()
-    def __call__(self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None) -> Guess:
-        """Guess the chunks after ``past``.
-
-        Args:
-            past: previous chunks ``(..., f, h, w, c)``; zeros where there is none, which gives a standard normal.
-            actions: ``(..., f, a)`` that lead to the guessed chunks.
-            has_actions: bool of the leading axes' shape, or of the first of them; default all True.
-
-        Returns:
-            The distribution that denoising starts from, ``(..., f, h, w, ...)``.
-        """
-        lead = past.shape[:-4]
-        if has_actions is None:
-            has_actions = torch.ones(lead, dtype=torch.bool, device=past.device)
-        has_actions = has_actions.view(*has_actions.shape, *[1] * (len(lead) - has_actions.ndim)).expand(lead)
-        past = past.flatten(0, len(lead) - 1)
-        there = past.flatten(1).any(1)
-        picture = self.autoencoder.decode_pixels(past[:, -1]).float().clamp(-1, 1)
-        actions, has_actions = actions.flatten(0, len(lead) - 1), has_actions.flatten()
-        flow = self.motion.find_flow(picture, past[:, -1], actions, has_actions)
-        moved, inside = sample(picture, flow.flow)
-        guess = judge(self.autoencoder, self.motion, past[:, -1], moved, inside, flow, there)
-        return Guess(*(part.unflatten(0, lead) for part in guess))
-
-
-def judge(
-    autoencoder: Autoencoder, motion: Motion, last: Tensor, moved: Tensor, inside: Tensor, flow: Flow, there: Tensor
-) -> Guess:
-    """Encode moved pictures and let ``motion`` judge them; no gradient reaches the pictures or the flow.
+def judge(autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, flow: Flow, there: Tensor) -> Guess:
+    """Encode the pictures that were found and let ``motion`` judge them; no gradient reaches the pictures or the flow.
 
     Args:
         autoencoder: the codec.
         motion: the judge.
         last: latents of the last frame, ``(k, h, w, c)``.
-        moved: the pictures, ``(k, f, 3, H, W)``.
-        inside: see :func:`sample`.
+        found: the pictures.
         flow: what moved them.
         there: see :meth:`Motion.judged`.
     """
     with torch.no_grad():
-        found = autoencoder.encode_pixels(moved.flatten(0, 1)).unflatten(0, moved.shape[:2])
-        share = F.avg_pool2d(inside.float(), DOWNSAMPLING)
-        way = flow.flow.norm(dim=-1) * flow.flow.shape[2]  # pixels
-        seen = torch.stack([share, torch.tanh(F.avg_pool2d(way, DOWNSAMPLING))], -1)
-    return motion.judged(found, last, seen, flow.hidden, there)
+        latents = autoencoder.encode_pixels(found.pictures.flatten(0, 1)).unflatten(0, found.pictures.shape[:2])
+        way = torch.tanh(F.avg_pool2d(flow.flow.norm(dim=-1) * flow.flow.shape[2], DOWNSAMPLING))  # pixels
+        shares = [F.avg_pool2d(part.float(), DOWNSAMPLING) for part in (found.inside, found.remembered)]
+        coarse = F.avg_pool2d(torch.log2(found.coarseness.clamp(0.25, 4.0)), DOWNSAMPLING)
+        seen = torch.stack([shares[0], way, shares[1], coarse], -1)
+    return motion.judged(latents, last, seen, flow.hidden, there)

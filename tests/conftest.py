@@ -35,13 +35,16 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of three very small random networks: real file, real shapes, dreams of nothing."""
+    """A checkpoint of very small random networks: real file, real shapes, dreams of nothing."""
     import torch
 
     from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+    from latentcraft.model.body import BodyConfig
     from latentcraft.model.checkpoint import WorldModel, save_checkpoint
+    from latentcraft.model.depth import DepthConfig
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
     from latentcraft.model.motion import Motion, MotionConfig
+    from latentcraft.model.scene import Scene, SceneConfig
 
     torch.manual_seed(0)
     widths, depths = (8, 16), (1, 1)
@@ -54,5 +57,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    save_checkpoint(path, WorldModel(autoencoder, motion, dit, (32, 48), {"made": "for tests"}))
+    scene = Scene(SceneConfig(DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1)), BodyConfig(width=16)))
+    torch.nn.init.normal_(scene.body.final.weight, std=0.2)
+    save_checkpoint(path, WorldModel(autoencoder, motion, dit, (32, 48), {"made": "for tests"}, scene))
     return path

@@ -38,8 +38,9 @@ def test_size_and_provenance():
 def test_a_start_looks_like_the_reference(dream: DreamWorld):
     reference = VoxelWorld(num_worlds=len(SEEDS))
     starts = [Start(seed=seed) for seed in SEEDS]
-    shown, true = dream.reset(starts), reference.reset(starts)
-    psnr = 10 * np.log10(255**2 / error(shown, true))
+    np.testing.assert_array_equal(dream.reset(starts), reference.reset(starts))
+    still = noop(len(SEEDS), 4)
+    psnr = 10 * np.log10(255**2 / error(dream.step(still).frames, reference.step(still).frames))
     assert psnr > 22
 
 
@@ -55,3 +56,23 @@ def test_turning_turns_the_way_the_player_turns(dream: DreamWorld):
     for side in (-2.5, 2.5):
         dreamed = seen["dream", side]
         assert error(dreamed, seen["reference", side]) < error(dreamed, seen["reference", -side])
+
+
+def test_a_place_that_left_the_frame_comes_back(dream: DreamWorld):
+    """After 60 degrees to the right and back, the view is nearer the first one than what was seen in between."""
+    first = dream.reset([Start(seed=seed) for seed in SEEDS])[:, -1]
+    for _ in range(5):
+        away = dream.step(turning(3.0)).frames[:, -1]
+    for _ in range(5):
+        back = dream.step(turning(-3.0)).frames[:, -1]
+    for index in range(len(SEEDS)):
+        assert error(back[index], first[index]) < 0.4 * error(away[index], first[index])
+
+
+def test_it_is_less_sure_of_what_comes_into_view(dream: DreamWorld):
+    starts = [Start(seed=seed) for seed in SEEDS]
+    dream.reset(starts)
+    still = [info["uncertainty"] for info in dream.step(noop(len(SEEDS), 4)).infos]
+    dream.reset(starts)
+    turned = [info["uncertainty"] for info in dream.step(turning(4.0)).infos]
+    assert all(0 < before < after <= 1 for before, after in zip(still, turned, strict=True))

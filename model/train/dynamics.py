@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from latentcraft.errors import UserError
-from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
+from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Guesser, Motion
+from latentcraft.model.motion import Motion
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,
@@ -26,6 +27,7 @@ from latentcraft.model.objective import (
 )
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.sampler import commit, denoise
+from latentcraft.model.scene import Scene
 from latentcraft.model.train.compiled import compiled
 from latentcraft.model.train.noised import Noised
 from latentcraft.model.train.samples import save_rows
@@ -90,13 +92,13 @@ class DynamicsStage:
 
     def __init__(
         self, config: DynamicsStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder,
-        motion: Motion, *, seed: int, dtype: torch.dtype, device: str = "cpu",
+        motion: Motion, scene: Scene | None = None, *, seed: int, dtype: torch.dtype, device: str = "cpu",
     ):  # fmt: skip
         """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device = config, seed, data, device
-        self.autoencoder, self.guess = autoencoder, Guesser(autoencoder, motion)
-        self.grounds = digest(autoencoder) + digest(motion)
+        self.autoencoder, self.guess = autoencoder, Guesser(autoencoder, motion, scene)
+        self.grounds = digest(autoencoder) + digest(motion) + (digest(scene) if scene is not None else "")
         model = config.model
         network = SpacetimeDiT(model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
@@ -133,7 +135,7 @@ class DynamicsStage:
         noise = torch.randn(finished.shape, generator=generator).to(self.device)
         poor = add_noise(finished, noise, levels.to(self.device))
         past = before(torch.where(worse.to(self.device)[:, None, None, None, None, None], poor, finished))
-        guess = self.guess(past, clips.actions, has_actions.to(self.device))
+        guess = self.guess.along(past, clips.actions, has_actions.to(self.device), eyes=clips.eyes)
         batch = Noised.make(clips, finished, past, guess, signal, size, levels, has_actions, generator)
 
         target = clips.latents[:, None]
@@ -164,10 +166,12 @@ class DynamicsStage:
         guided = guided.to(self.device)[:, None, None, None, None]
         told: dict[str, Any] = {"task": clips.task, "has_actions": has_actions.to(self.device)}
         chunks = []
+        places = [self.guess.place((DOWNSAMPLING * shape[2], DOWNSAMPLING * shape[3])) for _ in range(b)]
         for index, chunk in enumerate(clips.latents.unbind(1)):
             actions = clips.actions[:, index]
             noise, context_noise = torch.randn((2, *shape), generator=generator).to(self.device)
-            guess = self.guess(cache.last, actions, told["has_actions"])
+            eyes = clips.eyes[:, index]
+            guess = self.guess(cache.last, actions, told["has_actions"], places=places, eyes=eyes)
             dreaming = index >= first
             if dreaming.any():
                 dream = denoise(self.network, cache, guess, noise, actions, steps=OWN_STEPS, **told)
@@ -194,7 +198,7 @@ class DynamicsStage:
         past = before(clips.latents)
 
         def from_noise(actions: torch.Tensor) -> float:
-            guess = self.guess(past, actions)
+            guess = self.guess.along(past, actions, eyes=clips.eyes, predict=True)
             batch = Noised.make(
                 clips._replace(actions=actions), clips.latents, past, guess, signal, size, levels,
                 torch.ones(b, dtype=torch.bool), generator.manual_seed(self.seed),
@@ -204,7 +208,8 @@ class DynamicsStage:
             return (predicted - clips.latents)[:, 2:].square().mean().item()
 
         true, shuffled = from_noise(clips.actions), from_noise(clips.actions.roll(1, 0))
-        moved = (self.guess(past, clips.actions).mean - clips.latents)[:, 2:].square().mean().item()
+        guess = self.guess.along(past, clips.actions, eyes=clips.eyes, predict=True)
+        moved = (guess.mean - clips.latents)[:, 2:].square().mean().item()
         self.save_strip(directory / f"dynamics-{step:06d}.png")
         return {"from_noise": true, "moved": moved, "shuffled_ratio": shuffled / true}
 
@@ -217,11 +222,12 @@ class DynamicsStage:
         cache = self.average.empty_cache(b, (h, w))
         generator = torch.Generator().manual_seed(self.seed)
         rows = []
+        places = [self.guess.place((DOWNSAMPLING * h, DOWNSAMPLING * w)) for _ in range(b)]
         for index in range(t):
             actions, task = clips.actions[:shown, index], clips.task[:shown]
             noise, context_noise = torch.randn((2, *latents[:, 0].shape), generator=generator).to(latents.device)
             chunk = latents[:, index]
-            guess = self.guess(cache.last, actions)
+            guess = self.guess(cache.last, actions, places=places)
             if index >= context:
                 chunk = denoise(self.average, cache, guess, noise, actions, steps=self.config.sample_steps, task=task)
             commit(self.average, cache, guess, chunk, context_noise, actions, task=task)
@@ -237,7 +243,7 @@ class DynamicsStage:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["grounds"] != self.grounds:
-            raise UserError("it learned with another autoencoder or motion net than the run now has")
+            raise UserError("it learned with another autoencoder, scene or motion net than the run now has")
         self.optimizer.load_state_dict(state)
 
     def result(self) -> SpacetimeDiT:

@@ -6,6 +6,7 @@ episode is encoded anew, so that a transformer never learns latents its decoder 
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -13,9 +14,12 @@ from tqdm import tqdm
 
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
+from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SNEAKING_DROP
 from latentcraft.model.checkpoint import digest
-from latentcraft.model.episodes import read_all
+from latentcraft.model.episodes import DEPTH, Episode, read_all, read_distances
+from latentcraft.model.memory import Memory
 from latentcraft.model.tasks import TASK_INDEX
 
 BATCH = 32
@@ -28,7 +32,8 @@ def encode_episodes(
 ) -> list[Path]:
     """Encode the episodes at ``paths`` into ``out/NAME.safetensors``; those there and still current are kept.
 
-    Each file holds ``latents`` ``float16 (frames, h, w, c)``, ``actions``, ``rewards``, ``terminated`` and ``task``.
+    Each file holds ``latents`` ``float16 (frames, h, w, c)``, ``actions``, ``rewards``, ``terminated``, ``task`` and
+    ``eyes``.
 
     Returns:
         The files of all readable episodes, sorted.
@@ -50,7 +55,9 @@ def encode_episodes(
                 "rewards": torch.from_numpy(episode.rewards).float().contiguous(),
                 "terminated": torch.from_numpy(episode.terminated).contiguous(),
                 "task": torch.tensor([TASK_INDEX.get(episode.task, 0)]),
+                "eyes": torch.from_numpy(eyes_of(episode)),
             }
+            tensors |= {name: torch.from_numpy(part) for name, part in nearby(episode, path).items()}
             with replacing(targets[path]) as temporary:
                 temporary.write_bytes(save(tensors, origin(path, codec)))
             bar.update()
@@ -60,11 +67,46 @@ def encode_episodes(
     return files
 
 
+def eyes_of(episode: Episode) -> np.ndarray:
+    """Return where each frame was seen from, ``float64 (t, 5)``; NaN if unknown."""
+    if episode.poses is None:
+        return np.full((len(episode), 5), np.nan)
+    eyes = episode.poses.astype(np.float64)
+    eyes[:, 1] += EYE_HEIGHT - SNEAKING_DROP * episode.actions[:, BUTTON_INDEX["sneak"]]
+    return eyes
+
+
+def nearby(episode: Episode, path: Path) -> dict[str, np.ndarray]:
+    """Walk through an episode that has poses and distances, and return what is remembered close by on the way.
+
+    Returns:
+        ``near_index`` ``int64 (k,)``, frames, and ``near`` ``uint8 (k, *SURROUNDINGS)``, 16 times what
+        :meth:`latentcraft.model.memory.Memory.surroundings` says; empty without poses or distances.
+    """
+    measured = read_distances(path)
+    if measured is None or episode.poses is None:
+        return {}
+    eyes = eyes_of(episode)
+    frame_size = measured[1].shape[1:]
+    memory = Memory((frame_size[0], frame_size[1]), field_of_view=FIELD_OF_VIEW)
+    plain = np.zeros((*frame_size, 3), np.uint8)  # colours do not matter here
+    pairs = [pair for pair in zip(*measured, strict=True) if pair[0] < len(eyes)]
+    near = []
+    for index, distance in pairs:
+        memory.remember(plain, distance.astype(np.float32), eyes[index])
+        near.append((16 * memory.surroundings(eyes[index])).round().clip(0, 255).astype(np.uint8))
+    return {"near_index": np.array([index for index, _ in pairs], np.int64), "near": np.stack(near)} if pairs else {}
+
+
 def origin(path: Path, codec: str) -> dict[str, str]:
-    """Return what the latents of the episode at ``path`` depend on: its video, and the autoencoder's digest."""
+    """Return what an encoded episode at ``path`` depends on: the video, the distances, the autoencoder's digest."""
     video = path.with_suffix(".mp4")
     status = video.stat() if video.exists() else None
-    return {"autoencoder": codec, "video": f"{status.st_size}-{status.st_mtime_ns}" if status else "missing"}
+    measured = path.with_suffix(DEPTH).exists()
+    return {
+        "autoencoder": codec, "video": f"{status.st_size}-{status.st_mtime_ns}" if status else "missing",
+        "distances": str(measured),
+    }  # fmt: skip
 
 
 def stamp(target: Path) -> dict[str, str] | None:

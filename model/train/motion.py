@@ -16,10 +16,12 @@ from torch import Tensor
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
+from latentcraft.model.guesser import Guesser, compose
 from latentcraft.model.latents import Clips, LatentDataset
 from latentcraft.model.motion import Guess, Motion, MotionConfig, judge, sample
 from latentcraft.model.objective import motion_loss, worn
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.scene import Scene
 from latentcraft.model.train.samples import save_rows
 
 SCALES = (1, 2, 4, 8)
@@ -38,8 +40,13 @@ class MotionStageConfig:
 
     steps: int = 2000
     """Optimiser steps."""
-    batch: int = 24
-    """Pairs of chunks a step."""
+    batch: int = 4
+    """Clips a step."""
+    chunks: int = 7
+    """Chunks of a clip; each but the first is guessed from the one before it, and from what a memory of places made of
+    all before."""
+    flow_weight: float = 1.0
+    """Weight of the moved picture's error; 0 leaves the flow as it is and trains the judge alone."""
     wear_share: float = 0.15
     """Share of pictures whose colours drift, and of those that blur, as dreamed ones do."""
     action_dropout: float = 0.1
@@ -96,13 +103,14 @@ class MotionStage:
     name = "motion"
 
     def __init__(
-        self, config: MotionStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder, *,
-        seed: int, dtype: torch.dtype, device: str = "cpu",
+        self, config: MotionStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder,
+        scene: Scene | None = None, *, seed: int, dtype: torch.dtype, device: str = "cpu",
     ):  # fmt: skip
         """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device = config, seed, data, device
-        self.autoencoder, self.codec = autoencoder, digest(autoencoder)
+        self.autoencoder, self.scene = autoencoder, scene
+        self.grounds = digest(autoencoder) + (digest(scene) if scene is not None else "")
         network = Motion(config.model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
@@ -110,31 +118,58 @@ class MotionStage:
         )
         self.network = network.to(dtype=dtype).channels_last()
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        self.check = held_out.sample(64, 2, config.model.chunk, torch.Generator().manual_seed(seed)).to(device)
+        self.check = held_out.sample(12, config.chunks, config.model.chunk, torch.Generator().manual_seed(seed)).to(
+            device
+        )
 
-    def attempt(self, network: Motion, clips: Clips, past: Tensor, has_actions: Tensor) -> Attempt:
-        """Guess the second chunk of ``clips`` from ``past``, their first."""
+    def attempt(
+        self, network: Motion, clips: Clips, past: Tensor, has_actions: Tensor, *, predict: bool = False
+    ) -> Attempt:
+        """Guess each chunk of ``clips`` but the first from those before it.
+
+        Args:
+            network: the motion net.
+            clips: ``t`` chunks each.
+            past: their first ``t - 1`` as they are shown to the net.
+            has_actions: ``bool (b,)``.
+            predict: see :meth:`latentcraft.model.guesser.Guesser.along`.
+        """
+        b, t = past.shape[:2]
+        actions = clips.actions[:, 1:]
+        last = past[:, :, -1].flatten(0, 1)
         with torch.no_grad():
-            shown = torch.cat([past[:, -1:], clips.latents[:, 1]], 1)
-            pixels = self.autoencoder.decode_pixels(shown.flatten(0, 1)).float().clamp(-1, 1)
-            pixels = pixels.unflatten(0, shown.shape[:2])
-        picture, target = pixels[:, 0], pixels[:, 1:]
-        flow = network.find_flow(picture, past[:, -1], clips.actions[:, 1], has_actions)
-        moved, inside = sample(picture, flow.flow)
-        there = torch.ones(len(past), dtype=torch.bool, device=past.device)
-        guess = judge(self.autoencoder, network, past[:, -1], moved, inside, flow, there)
-        loss = photometric_loss(moved, target, inside) + ROUGHNESS_PRICE * roughness(flow.flow)
-        return Attempt(guess, moved, target, loss)
+            picture = self.autoencoder.decode_pixels(last).float().clamp(-1, 1)
+            views, seen = Guesser(self.autoencoder, network, self.scene).remembered_along(
+                picture,
+                past,
+                actions,
+                has_actions,
+                clips.eyes[:, 1:],
+                start=clips.eyes[:, 0],
+                predict=predict,
+            )
+        known = has_actions[:, None].expand(b, t).flatten()
+        flow = network.find_flow(picture, last, actions.flatten(0, 1), known)
+        found = compose(picture, flow, views, seen)
+        guess = judge(self.autoencoder, network, last, found, flow, torch.ones_like(known))
+        target, loss = found.pictures[:0], picture.new_zeros(())
+        if self.config.flow_weight:
+            with torch.no_grad():
+                target = self.autoencoder.decode_pixels(clips.latents[:, 1:].flatten(0, 2)).float().clamp(-1, 1)
+                target = target.unflatten(0, found.pictures.shape[:2])
+            moved, inside = sample(picture, flow.flow)
+            loss = photometric_loss(moved, target, inside) + ROUGHNESS_PRICE * roughness(flow.flow)
+        return Attempt(guess, found.pictures, target, loss)
 
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         config = self.config
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        clips = self.data.sample(config.batch, 2, config.model.chunk, generator).to(self.device)
-        past = worn(clips.latents[:, :1], config.wear_share, generator)[:, 0]
+        clips = self.data.sample(config.batch, config.chunks, config.model.chunk, generator).to(self.device)
+        past = worn(clips.latents[:, :-1], config.wear_share, generator)
         has_actions = (torch.rand(config.batch, generator=generator) >= config.action_dropout).to(self.device)
         attempt = self.attempt(self.network, clips, past, has_actions)
-        likelihood = motion_loss(attempt.guess, clips.latents[:, 1])
-        (attempt.photometric + config.judge_weight * likelihood).backward()
+        likelihood = motion_loss(attempt.guess, clips.latents[:, 1:].flatten(0, 1))
+        (config.flow_weight * attempt.photometric + config.judge_weight * likelihood).backward()
         norm = self.optimizer.step(step, steps)
         return {"loss": attempt.photometric.item(), "likelihood": likelihood.item(), "norm": norm}
 
@@ -144,24 +179,35 @@ class MotionStage:
         self.optimizer.copy_average_to(self.average)
         clips = self.check
         known = torch.ones(len(clips.latents), dtype=torch.bool, device=self.device)
+        truth = clips.latents[:, 1:].flatten(0, 1)
 
         def missed(attempt: Attempt) -> float:
-            return (attempt.guess.mean - clips.latents[:, 1]).square().mean().item()
+            return (attempt.guess.mean - truth).square().mean().item()
 
-        attempt = self.attempt(self.average, clips, clips.latents[:, 0], known)
+        attempt = self.attempt(self.average, clips, clips.latents[:, :-1], known, predict=True)
         shuffled = clips._replace(actions=clips.actions.roll(1, 0))
-        ratio = missed(self.attempt(self.average, shuffled, clips.latents[:, 0], known)) / missed(attempt)
-        rows = [torch.cat([attempt.target[i, ::3], attempt.moved[i, ::3]]) for i in range(min(4, len(known)))]
-        frames = [(row.permute(0, 2, 3, 1) * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).cpu() for row in rows]
-        save_rows(frames, directory / f"motion-{step:06d}.png")
+        ratio = missed(self.attempt(self.average, shuffled, clips.latents[:, :-1], known, predict=True)) / missed(
+            attempt
+        )
+        t = self.config.chunks - 1
+        shown = [i * t + t - 1 for i in range(min(4, len(known)))]
+        target = self.autoencoder.decode(truth[shown, ::3].flatten(0, 1)).unflatten(0, (len(shown), -1)).cpu()
+        found = (
+            (attempt.moved[shown, ::3].permute(0, 1, 3, 4, 2) * 127.5 + 127.5)
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+            .cpu()
+        )
+        save_rows([torch.cat([a, b]) for a, b in zip(target, found, strict=True)], directory / f"motion-{step:06d}.png")
         return {"missed": missed(attempt), "shuffled_ratio": ratio}
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.optimizer.state_dict(), "codec": self.codec}
+        return {**self.optimizer.state_dict(), "grounds": self.grounds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["codec"] != self.codec:
-            raise UserError("it learned with another autoencoder than the run now has")
+        if state["grounds"] != self.grounds:
+            raise UserError("it learned with another autoencoder or scene than the run now has")
         self.optimizer.load_state_dict(state)
 
     def result(self) -> Motion:

@@ -1,4 +1,4 @@
-"""``latentcraft train data=DIR out=RUN``: autoencoder, encode, motion, dynamics; the same command resumes."""
+"""``latentcraft train``: autoencoder, encode, depth, body, motion, dynamics; the same command resumes."""
 
 import json
 import platform
@@ -20,13 +20,16 @@ from latentcraft.model.episodes import list_episodes
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS
+from latentcraft.model.scene import Scene
 from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderStageConfig, load_frames
+from latentcraft.model.train.body import BodyData, BodyStage, BodyStageConfig
+from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
-from latentcraft.model.train.loop import LoopConfig, run_stage, saved_step
+from latentcraft.model.train.loop import LoopConfig, Progress, Stage, run_stage, saved_step
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
 
-STAGES = ("autoencoder", "motion", "dynamics")
+STAGES = ("autoencoder", "depth", "body", "motion", "dynamics")
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,17 @@ class TrainConfig:
     max_seconds: float | None = None
     """Wall-clock limit of each stage in this run; it saves and stops, the same command goes on. None: no limit."""
     stop_after: str | None = None
-    """``autoencoder`` stops once that stage is done (and frames are encoded), ``motion`` after that one; None goes to
-    the end."""
+    """The stage after which to stop (``autoencoder`` includes encoding); None goes to the end."""
     autoencoder: AutoencoderStageConfig = field(default_factory=AutoencoderStageConfig)
     """Stage 1."""
+    depth: DepthStageConfig = field(default_factory=DepthStageConfig)
+    """Stage 3, where episodes have poses and distances."""
+    body: BodyStageConfig = field(default_factory=BodyStageConfig)
+    """Stage 4, likewise."""
     motion: MotionStageConfig = field(default_factory=MotionStageConfig)
-    """Stage 3."""
+    """Stage 5."""
     dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
-    """Stage 4."""
+    """Stage 6."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -73,6 +79,7 @@ class TrainConfig:
             raise UserError(f"precision must be auto, bf16 or fp32, got {self.precision!r}")
         for name, ours in (
             ("autoencoder.model.channels", self.autoencoder.model.channels),
+            ("body.model.channels", self.body.model.channels),
             ("motion.model.channels", self.motion.model.channels),
         ):
             if ours != self.dynamics.model.channels:
@@ -80,17 +87,24 @@ class TrainConfig:
                     f"{name} is {ours} and dynamics.model.channels {self.dynamics.model.channels}; they are the same "
                     "latent, make them equal"
                 )
-        if self.motion.model.chunk != self.dynamics.model.chunk:
-            raise UserError(
-                f"motion.model.chunk is {self.motion.model.chunk} and dynamics.model.chunk "
-                f"{self.dynamics.model.chunk}; they are the same chunk, make them equal"
-            )
+        for name, ours in (("body", self.body.model.chunk), ("motion", self.motion.model.chunk)):
+            if ours != self.dynamics.model.chunk:
+                raise UserError(
+                    f"{name}.model.chunk is {ours} and dynamics.model.chunk {self.dynamics.model.chunk}; they are the "
+                    "same chunk, make them equal"
+                )
+        if self.motion.chunks < 2:
+            raise UserError(f"motion.chunks must be at least 2, got {self.motion.chunks}")
         if self.dynamics.sample_steps not in STEPS:
             raise UserError(f"dynamics.sample_steps must be one of {', '.join(map(str, STEPS))}")
         for name, value in (
             ("threads", self.threads or 1), ("sample_every", self.sample_every),
             ("autoencoder.steps", self.autoencoder.steps), ("autoencoder.batch", self.autoencoder.batch),
             ("autoencoder.max_frames", self.autoencoder.max_frames), ("dynamics.steps", self.dynamics.steps),
+            ("depth.steps", self.depth.steps), ("depth.batch", self.depth.batch),
+            ("depth.optimizer.warmup", self.depth.optimizer.warmup),
+            ("body.steps", self.body.steps), ("body.batch", self.body.batch),
+            ("body.optimizer.warmup", self.body.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
             ("dynamics.batch", self.dynamics.batch),
             ("dynamics.bootstrap_stage", self.dynamics.bootstrap_stage), ("dynamics.copies", self.dynamics.copies),
@@ -150,28 +164,50 @@ def main(config: TrainConfig) -> None:
         print("no held-out episode is as long as a clip: validating on the training episodes")
         check_data = data
     alike: dict[str, Any] = {"seed": config.seed, "dtype": dtype, "device": device}
-    second = MotionStage(config.motion, data, check_data, autoencoder, **alike)
-    motion_progress = run_stage(second, loop(config.motion.steps), out)
-    if config.stop_after == "motion":
+    done: dict[str, Progress] = {}
+
+    def run(stage: Stage, steps: int) -> bool:
+        """Train ``stage``; returns whether to go on."""
+        done[stage.name] = run_stage(stage, loop(steps), out)
+        return config.stop_after != stage.name
+
+    scene = None
+    parts = [[file for file in files if (file.stem in names) == held] for held in (False, True)]
+    depths = [DepthData.load(part, config.data) for part in parts]
+    if depths[0] is None:
+        print("the episodes have no poses with distances: a world without a memory of places")
+    else:
+        second = DepthStage(config.depth, depths[0], depths[1] or depths[0], autoencoder, **alike)
+        if not run(second, config.depth.steps):
+            return
+        moments = [BodyData.load(part, config.body.model.chunk) for part in parts]
+        if moments[0] is None:
+            raise UserError(f"the episodes in {config.data} have distances but are too short for the body net")
+        third = BodyStage(config.body, moments[0], moments[1] or moments[0], **alike)
+        if not run(third, config.body.steps):
+            return
+        scene = Scene.of(second.result(), third.result(), dtype)
+        del second, third, moments
+    del depths
+    fourth = MotionStage(config.motion, data, check_data, autoencoder, scene, **alike)
+    if not run(fourth, config.motion.steps):
         return
-    motion = second.result()
-    del second
-    third = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, **alike)
-    progress = run_stage(third, loop(config.dynamics.steps), out)
+    motion = fourth.result()
+    del fourth
+    last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, **alike)
+    run(last, config.dynamics.steps)
     provenance = {
         "version": __version__,
         "frames": len(data.latents),
         "autoencoder_steps": codec_progress.step,
         "autoencoder_seconds": round(codec_progress.seconds),
-        "motion_steps": motion_progress.step,
-        "motion_seconds": round(motion_progress.seconds),
-        "dynamics_steps": progress.step,
-        "dynamics_seconds": round(progress.seconds),
+        **{f"{name}_steps": progress.step for name, progress in done.items()},
+        **{f"{name}_seconds": round(progress.seconds) for name, progress in done.items()},
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {dtype}",
         "date": time.strftime("%Y-%m-%d"),
     }
     path = out / "latentcraft.safetensors"
-    save_checkpoint(path, WorldModel(autoencoder, motion, third.result(), config.frame_size, provenance))
+    save_checkpoint(path, WorldModel(autoencoder, motion, last.result(), config.frame_size, provenance, scene))
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -25,6 +25,9 @@ from latentcraft.simulator.protocol import Chunk, Start, WorldSpec, WorldState
 class DreamWorld:
     """A batch of dreamed games; see :class:`latentcraft.simulator.protocol.World`.
 
+    Each step's info has ``uncertainty``, 0.02 to 1: the share of the chunk's variance that neither motion nor memory
+    could tell, by the judge's own estimate. What comes into view is 1, what is remembered little.
+
     Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
     comes from its seed and the chunk's number. It holds to the bit on one machine with one number of threads, one
     number format and one ``num_worlds`` (matrix products of other sizes round differently).
@@ -66,6 +69,8 @@ class DreamWorld:
         else:
             self.model = load_checkpoint(checkpoint, dtype=dtype or fast_dtype())
         self._digest = digest(self.model.dit) + digest(self.model.motion)
+        if self.model.scene is not None:
+            self._digest += digest(self.model.scene)
         config = self.model.dit.config
         size = tuple(frame_size) if frame_size is not None else self.model.frame_size
         multiple = DOWNSAMPLING * config.patch
@@ -85,6 +90,8 @@ class DreamWorld:
         self._ended = np.zeros(num_worlds, bool)
         self._last = torch.zeros(num_worlds, config.chunk, *self._grid, config.channels)
         self._captions = [""] * num_worlds
+        self._frames = np.zeros((num_worlds, config.chunk, *self._spec.frame_size, 3), np.uint8)  # last shown
+        self._places = [self.model.guesser.place(self._spec.frame_size) for _ in range(num_worlds)]
 
     @property
     def spec(self) -> WorldSpec:
@@ -115,7 +122,7 @@ class DreamWorld:
         for index, (start, context) in enumerate(zip(starts, contexts, strict=True)):
             if start is not None and context is not None:
                 self._begin(index, start, context)
-        return self._decode(self._last)
+        return self._frames.copy()
 
     def _begin(self, index: int, start: Start, context: Context) -> None:
         """Feed one game its context chunk by chunk, exactly as its own chunks would be."""
@@ -124,6 +131,9 @@ class DreamWorld:
         self._seeds[index] = int(start.noise_seed if start.noise_seed is not None else start.seed or 0)
         self._ticks[index] = 0
         self._captions[index] = context.caption
+        place = self._places[index]
+        if place is not None:
+            place.forget()
         self._ended[index] = False
         self._started[index] = True
         if not len(context.frames):  # from nothing: the first chunk is dreamed without a past or actions
@@ -135,19 +145,27 @@ class DreamWorld:
             nothing = Guess.of_nothing(self._last[:1])
             latents = denoise(dit, alone, nothing, noise, actions, steps=self.steps, task=task, has_actions=unknown)
             self._commit_one(index, latents, actions, known=False)
+            self._frames[index] = self._decode(latents)[0]
             return
         frames = torch.from_numpy(context.frames)
         latents = torch.cat([self.model.autoencoder.encode(part) for part in frames.split(16)])
         for at in range(0, len(frames), f):
             actions = torch.from_numpy(context.actions[None, at : at + f])
             self._commit_one(index, latents[None, at : at + f], actions, known=context.known_actions)
+            self._frames[index] = context.frames[at : at + f]
 
     def _commit_one(self, index: int, latents: Tensor, actions: Tensor, *, known: bool) -> None:
         """Append one chunk ``(1, f, h, w, c)`` to game ``index`` only."""
         alone = self._cache.view(index)
         noise = chunk_noise(self._seeds[index], self._ticks[index], latents.shape, context=True)
         task, has_actions = self._task[index : index + 1], torch.tensor([known])
-        guess = self.model.guesser(alone.last, actions, has_actions)
+        guess = self.model.guesser(
+            alone.last,
+            actions,
+            has_actions,
+            places=self._places[index : index + 1],
+            shown=self._frames[index : index + 1, -1],
+        )
         commit(
             self.model.dit, alone, guess, latents, noise, actions, task=task, has_actions=has_actions,
             signal=self._context_signal,
@@ -167,7 +185,7 @@ class DreamWorld:
         pairs = list(zip(self._seeds, self._ticks, strict=True))
         noise = torch.cat([chunk_noise(seed, tick, shape) for seed, tick in pairs])
         context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
-        guess = self.model.guesser(self._cache.last, held)
+        guess = self.model.guesser(self._cache.last, held, places=self._places, shown=self._frames[:, -1])
         latents = denoise(self.model.dit, self._cache, guess, noise, held, steps=self.steps, task=self._task)
         outcomes = commit(
             self.model.dit, self._cache, guess, latents, context_noise, held, task=self._task,
@@ -183,8 +201,17 @@ class DreamWorld:
             ended = (outcomes.terminated.float() > 0).numpy()
             terminated = np.logical_or.accumulate(ended, axis=1) | self._ended[:, None]
             self._ended = terminated[:, -1].copy()
-        infos = [{"caption": caption, "task": spec.task} for caption in self._captions]
-        return Chunk(self._decode(latents), rewards, terminated, infos)
+        uncertainty = guess.spread.square().flatten(1).mean(1).tolist()
+        infos: list[dict[str, Any]] = [
+            {"caption": caption, "task": spec.task, "uncertainty": unsure}
+            for caption, unsure in zip(self._captions, uncertainty, strict=True)
+        ]
+        frames = self._decode(latents)
+        for index, place in enumerate(self._places):
+            if place is not None:
+                frames[index] = place.sharpened(frames[index])
+        self._frames = frames
+        return Chunk(frames.copy(), rewards, terminated, infos)
 
     def save(self, index: int = 0) -> WorldState:
         """Return game ``index`` to the bit: cache, last chunk and counters."""
@@ -193,7 +220,10 @@ class DreamWorld:
             raise UserError(f"game {index} was never reset; there is nothing to save")
         cache = self._cache.save(index)
         arrays = {name: _to_numpy(tensor) for name, tensor in cache.items()}
-        arrays["shown"] = self._last[index].numpy().copy()
+        arrays["latents"], arrays["shown"] = self._last[index].numpy().copy(), self._frames[index].copy()
+        place = self._places[index]
+        if place is not None:
+            arrays |= {f"place.{name}": part for name, part in place.save().items()}
         meta = {
             "seed": self._seeds[index], "chunks": self._ticks[index], "ended": bool(self._ended[index]),
             "caption": self._captions[index], "steps": self.steps, **self._identity(),
@@ -217,12 +247,18 @@ class DreamWorld:
         if {name: tuple(part.shape) for name, part in cache.items()} != self._cache.shapes(index):
             raise UserError("this state does not fit this world's context; it is torn or was made by hand")
         self._cache.restore(index, cache)
+        place = self._places[index]
+        if place is not None:
+            place.restore(
+                {name.removeprefix("place."): part for name, part in state.arrays.items() if name.startswith("place.")}
+            )
         self.steps = state.meta["steps"]
-        self._last[index] = torch.from_numpy(state.arrays["shown"].copy())
+        self._last[index] = torch.from_numpy(state.arrays["latents"].copy())
+        self._frames[index] = state.arrays["shown"]
         self._seeds[index], self._ticks[index] = int(state.meta["seed"]), int(state.meta["chunks"])
         self._ended[index], self._started[index] = state.meta["ended"], True
         self._captions[index] = state.meta["caption"]
-        return self._decode(self._last[index : index + 1])[0]
+        return self._frames[index].copy()
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be equal in the world that saved a state and the one that restores it."""

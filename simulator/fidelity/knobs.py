@@ -62,7 +62,10 @@ class TunedDream(DreamWorld):
             self._context_signal = 1 - self.knobs.noise
 
     def skip(self, actions: np.ndarray) -> None:
-        """Dream one chunk that nobody will see: without decoding it, which is half of the time."""
+        """Dream one chunk that nobody will see: without decoding it, which is half of the time.
+
+        A dream with a memory of places remembers what it showed, and is decoded all the same.
+        """
         self._drawn = False
         try:
             self.step(actions)
@@ -70,6 +73,6 @@ class TunedDream(DreamWorld):
             self._drawn = True
 
     def _decode(self, latents: Tensor) -> np.ndarray:
-        if self._drawn:
+        if self._drawn or self.model.scene is not None:
             return super()._decode(latents)
         return np.zeros((*latents.shape[:2], 0, 0, 3), np.uint8)

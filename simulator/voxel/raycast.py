@@ -271,3 +271,17 @@ def find(
                     cell = _pack(cx, cy, cz, face) if hit and t < fog else SKY
                 cells[place] = cell
                 depths[place] = t if cell >= 0 else _FAR
+
+
+@compiled
+def measure(cells: np.ndarray, directions: np.ndarray, ox: float, oy: float, oz: float, sky: float, out: np.ndarray):
+    """Fill ``out`` ``float32 (H, W)`` with the exact distances of what :func:`find` found; ``sky`` where it is sky."""
+    line = out.shape[1] + 2 * RIM
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            cell = cells[(row + RIM) * line + column + RIM]
+            if cell < 0:
+                out[row, column] = sky
+                continue
+            dx, _, dz, ix, iy, iz = ray(directions, row, column)
+            out[row, column] = meet(cell, ox, oy, oz, ix, iy, iz, int(dx > 0), int(dz > 0))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latentcraft.model.episodes import SKY
 from latentcraft.simulator.voxel import paint, raycast, textures
 from latentcraft.simulator.voxel.blocks import HOTBAR, WATER
 from latentcraft.simulator.voxel.compiling import njit
@@ -134,6 +135,8 @@ class Renderer:
     def __init__(self, frame_size: tuple[int, int]) -> None:
         """Prepare rays, mips and sprites for frames of ``frame_size`` (H, W) pixels."""
         height, width = frame_size
+        self.frame_size = (height, width)
+        self._origin = (0.0, 0.0, 0.0)
         atlas = textures.atlas()
         self._mips = _mip_chain(atlas)
         self._glowing = textures.emissive()
@@ -189,7 +192,7 @@ class Renderer:
         level, column = math.floor(y + eye), (math.floor(x) & WRAP, math.floor(z) & WRAP)
         under_water = 0 <= level < MAP_HEIGHT and bool(grid.blocks[*column, level] == WATER)
         ceiling = int(grid.coarse.max()).bit_length()
-        around = x % MAP_SIZE + MAP_SIZE, y + eye, z % MAP_SIZE + MAP_SIZE
+        around = self._origin = x % MAP_SIZE + MAP_SIZE, y + eye, z % MAP_SIZE + MAP_SIZE
         raycast.point(self._rays, yaw, pitch, self._directions)
         raycast.find(
             grid.solid if under_water else grid.visible, grid.coarse, self._directions, *around,
@@ -210,6 +213,12 @@ class Renderer:
             row, left = out.shape[0] - size + size // 8 + bob, out.shape[1] - size - size // 4 - bob
             _blit(out, self._sprites[overlay.slot], row, left, 0.2 + 0.8 * light)
             _crosshair(out, self._arm)
+
+    def distances(self) -> np.ndarray:
+        """Return how far everything in the last drawn frame is, metres along each ray, ``float32 (H, W)``."""
+        out = np.empty(self.frame_size, np.float32)
+        raycast.measure(self._cells, self._directions, *self._origin, SKY, out)
+        return out
 
     def _table(self, sky: Sky, light: float, clear: bool, tick: int) -> np.ndarray:
         """Flatten what the compiled code needs to know of the moment; see :data:`paint.TABLE_SIZE`."""

@@ -134,19 +134,32 @@ class Game:
                 self.edits[cell] = int(self.grid.blocks.reshape(-1)[cell])
         return reward
 
-    def draw(self, renderer: Renderer, out: np.ndarray, pose: Pose | None = None) -> None:
-        """Draw the player's view, or the bare view from another ``pose``, into ``out`` (H, W, 3)."""
+    def draw(self, renderer: Renderer, out: np.ndarray, pose: Pose | None = None, *, bare_handed: bool = False) -> None:
+        """Draw the player's view, or the bare view from another ``pose``, into ``out`` (H, W, 3).
+
+        With ``bare_handed`` the player's view lacks the crosshair and the held block.
+        """
         overlay, eye = Overlay(), physics.EYE
         if pose is None:
             pose = self.pose
             eye = physics.EYE_SNEAKING if self.status[physics.SNEAKING] else physics.EYE
-            overlay = Overlay(self.target, self._dig_progress(), int(self.status[physics.SLOT]),
+            overlay = Overlay(self.target, self._dig_progress(),
+                              None if bare_handed else int(self.status[physics.SLOT]),
                               int(self.status[physics.SWING]))  # fmt: skip
         step = (self.start_tick + self.tick) % DAY_TICKS // _SKY_STEP
         renderer.draw(
             out, self.grid, pose=pose, sky=_sky(step, self.weather), clear=self.weather == CLEAR, tick=self.tick,
             eye=eye, snowing=_SNOWFALL.get(self.biome_at(pose[0], pose[2]), False), overlay=overlay,
         )  # fmt: skip
+
+    def distances(self, renderer: Renderer) -> np.ndarray:
+        """Return the distances of the player's view ``float32 (H, W)``, see :meth:`VoxelWorld.distances`."""
+        with_overlay, without = (np.empty((*renderer.frame_size, 3), np.uint8) for _ in range(2))
+        self.draw(renderer, with_overlay)
+        self.draw(renderer, without, bare_handed=True)
+        out = renderer.distances()
+        out[(with_overlay != without).any(-1)] = 0
+        return out
 
     @property
     def target(self) -> tuple[int, int, int] | None:
@@ -333,6 +346,13 @@ class VoxelWorld:
         x, y, z, yaw, pitch = map(float, pose)
         self._running(index).draw(self._renderer, out, (x % terrain.MAP_SIZE, y, z % terrain.MAP_SIZE, yaw, pitch))
         return out
+
+    def distances(self, index: int = 0) -> np.ndarray:
+        """Return how far everything in game ``index``'s last frame is, metres along each ray, ``float32 (H, W)``.
+
+        The crosshair and the held block are 0, the sky is :data:`latentcraft.model.episodes.SKY`.
+        """
+        return self._running(index).distances(self._renderer)
 
     def _warm_up(self, seed: int) -> tuple[Game, tuple[np.ndarray, np.ndarray]]:
         """Start the game of ``seed`` and play its warm-up."""

@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 from fake_world import FakeWorld
 
-from latentcraft.agents.record import RecordConfig, check_config, episode_task, main, record, remove_leftovers
+from latentcraft.agents.record import (
+    RecordConfig,
+    check_config,
+    episode_task,
+    main,
+    record,
+    remove_leftovers,
+    unwrapped,
+)
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX
-from latentcraft.model.episodes import list_episodes, read_all, read_episode
+from latentcraft.model.episodes import list_episodes, read_all, read_distances, read_episode
 from latentcraft.simulator.protocol import Start
 from latentcraft.simulator.voxel.world import VoxelWorld
 
@@ -144,7 +152,7 @@ def test_an_ending_leaves_only_whole_episodes(tmp_path, ending):
             time.sleep(0.1)
     episodes = list_episodes(tmp_path)
     assert len(episodes) >= 3
-    assert len(list(tmp_path.iterdir())) == 2 * len(episodes)
+    assert len(list(tmp_path.iterdir())) == 3 * len(episodes)  # video, distances, jsonl
     assert len(list(read_all(episodes))) == len(episodes)
 
 
@@ -159,3 +167,27 @@ def test_leftovers_of_dead_processes_go(tmp_path):
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([mine, other])
     remove_leftovers(tmp_path / "missing")
+
+
+def test_distances_are_recorded_beside_the_video(tmp_path):
+    record(RecordConfig(out=tmp_path, episodes=1, seed=7, task="free", **SMALL))
+    episode = list_episodes(tmp_path)[0]
+    found = read_distances(episode)
+    assert found is not None
+    index, distance = found
+    assert index.tolist() == list(range(7, 41, 7))
+    world = VoxelWorld(frame_size=(32, 48), chunk=1)
+    world.reset([Start(seed=7)])
+    for i, action in enumerate(read_episode(episode).actions[1:15], start=1):
+        world.step(action[None, None])
+        if i in (7, 14):
+            np.testing.assert_allclose(distance[i // 7 - 1], world.distances(0).astype(np.float16), rtol=0.02)
+
+
+def test_a_path_across_the_seam_of_the_map_goes_on():
+    poses = np.zeros((4, 5))
+    poses[:, 0] = [254.0, 255.5, 1.0, 2.5]
+    poses[:, 2] = [1.0, 0.2, 255.9, 255.0]
+    path = unwrapped(poses)
+    np.testing.assert_allclose(path[:, 0], [254.0, 255.5, 257.0, 258.5])
+    np.testing.assert_allclose(path[:, 2], [1.0, 0.2, -0.1, -1.0])

@@ -7,7 +7,7 @@ import pytest
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, BUTTONS, PITCH, YAW, noop
-from latentcraft.model.episodes import EpisodeWriter, list_episodes, read_all, read_episode
+from latentcraft.model.episodes import SKY, EpisodeWriter, list_episodes, read_all, read_distances, read_episode
 
 
 def grey(value: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
@@ -247,3 +247,21 @@ def test_read_all_skips_the_bad_and_names_it(tmp_path):
     assert len(messages) == 1 and "b.mp4" in messages[0] and "\n" not in messages[0]
     with pytest.warns(UserWarning, match="b.mp4"):
         assert len(list(read_all(list_episodes(tmp_path)))) == 2
+
+
+def test_distances_go_with_the_episode(tmp_path):
+    distance = np.full((32, 48), 3.5, np.float32)
+    distance[:4], distance[-4:] = SKY, 0
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.first(grey(0))
+        for i in range(1, 8):
+            writer.add(noop(), grey(i), distance=i * distance if i % 3 == 0 else None)
+    found = read_distances(tmp_path / "a.jsonl")
+    assert found is not None
+    assert found[0].tolist() == [3, 6]
+    np.testing.assert_allclose(found[1][0, 16], 10.5)
+    write(tmp_path / "a")  # another episode of that name has none
+    assert read_distances(tmp_path / "a") is None
+    (tmp_path / "a.depth.npz").write_bytes(b"PK torn")
+    with pytest.raises(UserError, match=r"a\.depth\.npz"):
+        read_distances(tmp_path / "a")

@@ -4,7 +4,8 @@ import torch
 
 from latentcraft.model.actions import YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
-from latentcraft.model.motion import Guesser, Motion, MotionConfig, sample
+from latentcraft.model.guesser import Guesser
+from latentcraft.model.motion import Motion, MotionConfig, sample
 from latentcraft.model.objective import motion_loss
 from latentcraft.model.train.motion import photometric_loss
 
@@ -34,7 +35,7 @@ def test_a_fresh_net_guesses_that_nothing_moves():
     autoencoder = codec()
     guess = Guesser(autoencoder, Motion(TINY))
     past = Autoencoder.normalise(torch.randn(2, 3, 2, 4, 6, 8))  # three chunks of two clips
-    guessed = guess(past, torch.randn(2, 3, 2, 20))
+    guessed = guess.along(past, torch.randn(2, 3, 2, 20))
     assert guessed.mean.shape == past.shape
     assert guessed.spread.shape == (2, 3, 2, 4, 6, 1)
     seen = autoencoder.decode_pixels(past[:, :, -1].flatten(0, 1)).clamp(-1, 1)
@@ -85,7 +86,7 @@ def test_what_stands_still_is_learned_to_stay_as_it_is():
     for _ in range(150):
         last = Autoencoder.normalise(torch.randn(16, 4, 4, 8))
         found = Autoencoder.normalise(last[:, None] + 0.5 * torch.randn(16, 2, 4, 4, 8))  # decoded and encoded again
-        guess = motion.judged(found, last, torch.zeros(16, 2, 4, 4, 2), hidden, there)
+        guess = motion.judged(found, last, torch.zeros(16, 2, 4, 4, 4), hidden, there)
         optimizer.zero_grad()
         motion_loss(guess, last[:, None].expand_as(found)).backward()
         optimizer.step()
@@ -97,7 +98,7 @@ def test_the_correlation_is_learned_from_the_likelihood_alone():
     torch.manual_seed(0)
     motion = Motion(TINY)
     optimizer = torch.optim.AdamW(motion.parameters(), lr=5e-3)
-    hidden, seen, there = torch.zeros(16, 16, 4, 4), torch.ones(16, 2, 4, 4, 2), torch.ones(16, dtype=torch.bool)
+    hidden, seen, there = torch.zeros(16, 16, 4, 4), torch.ones(16, 2, 4, 4, 4), torch.ones(16, dtype=torch.bool)
     for _ in range(150):
         found = Autoencoder.normalise(torch.randn(16, 2, 4, 4, 8))
         target = 0.5 * found + 0.75**0.5 * torch.randn(16, 2, 4, 4, 8)

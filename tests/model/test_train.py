@@ -17,6 +17,7 @@ from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.checkpoint import load_checkpoint
 from latentcraft.model.dit import DiTConfig
 from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import Guess, Motion, MotionConfig
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
@@ -62,7 +63,7 @@ def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig
             ),
         ),
         motion=MotionStageConfig(
-            steps=6, batch=4, optimizer=QUICK, model=MotionConfig(width=16, fine_width=16, dilations=(1, 2))
+            steps=6, batch=2, chunks=3, optimizer=QUICK, model=MotionConfig(width=16, fine_width=16, dilations=(1, 2))
         ),
         dynamics=DynamicsStageConfig(
             steps=14, batch=2, compile=False, optimizer=QUICK,
@@ -172,11 +173,11 @@ def test_a_changed_autoencoder_encodes_anew_and_what_learned_with_the_old_one_is
     main(config)
     assert latents == {path: path.read_bytes() for path in (config.out / "latents").iterdir()}
     longer = replace(config, autoencoder=replace(config.autoencoder, steps=14))
-    with pytest.raises(UserError, match="with another autoencoder than"):
+    with pytest.raises(UserError, match="with another autoencoder or scene than"):
         main(longer)
     assert all(path.read_bytes() != before for path, before in latents.items())
     (config.out / "motion.state.pt").unlink()
-    with pytest.raises(UserError, match="another autoencoder or motion net"):
+    with pytest.raises(UserError, match="another autoencoder, scene or motion net"):
         main(longer)
     (config.out / "dynamics.state.pt").unlink()
     main(longer)
@@ -249,6 +250,13 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
         data.sample(1, 8, 4, torch.Generator())
 
 
+class Clueless(Guesser):
+    """Knows nothing."""
+
+    def __call__(self, past: torch.Tensor, *args: object, **options: object) -> Guess:
+        return Guess.of_nothing(past)
+
+
 def test_own_rollouts_begin_with_the_truth_and_guidance_shows_it_where_nothing_is_known():
     torch.manual_seed(0)
     model = DiTConfig(width=32, depth=3, head_size=16, context=5)
@@ -263,7 +271,7 @@ def test_own_rollouts_begin_with_the_truth_and_guidance_shows_it_where_nothing_i
     for share in (0.0, 1.0):
         config = DynamicsStageConfig(compile=False, guided_share=share, model=model)
         stage = DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32)
-        stage.guess = lambda past, *_: Guess.of_nothing(past)  # type: ignore[assignment]
+        stage.guess = Clueless(codec, motion)
         rollouts[share] = stage.own_rollout(clips, known, torch.Generator().manual_seed(0))
     assert torch.equal(rollouts[1.0], clips.latents)
     strayed = (rollouts[0.0] != clips.latents).flatten(2).any(2)

@@ -8,6 +8,7 @@ import pytest
 
 from latentcraft.errors import UserError
 from latentcraft.model import actions as action_space
+from latentcraft.model.episodes import SKY
 from latentcraft.simulator.protocol import WARMUP_CHUNKS, Start, WorldState
 from latentcraft.simulator.voxel import blocks as block_types
 from latentcraft.simulator.voxel import physics
@@ -423,6 +424,26 @@ def test_compiled_code_is_cached_by_the_state_of_all_sources():
     compiled_elsewhere = numba.njit(cache=True)(noop_chunk)
     assert folder not in Path(compiled_elsewhere._cache.cache_path).parents
     assert numba.config.CACHE_DIR == before
+
+
+def test_distances_are_where_the_blocks_are():
+    world = VoxelWorld(num_worlds=2)
+    world.reset([Start(seed=SEED), Start(seed=SEED + 1)])
+    down = np.zeros((2, 4, action_space.ACTION_SIZE), np.float32)
+    down[..., action_space.PITCH] = 30
+    world.step(down)
+    world.step(down)  # straight down now
+    assert world.game(0).pose[4] == 90
+    for index in (1, 0):
+        distance = world.distances(index)
+        assert distance.shape == world.spec.frame_size
+        assert distance[44, 76] == pytest.approx(physics.EYE, rel=0.02)  # the ground under the feet
+    assert distance[48, 80] == 0  # the crosshair
+    assert (distance[-12:, -20:] == 0).any()  # the held block
+    up = -2 * down
+    world.step(up)
+    world.step(up)
+    assert (world.distances(0) == SKY).any()
 
 
 def test_infos():

@@ -1,0 +1,221 @@
+"""What the next chunk probably looks like, before anything is dreamed: the prior that denoising starts from.
+
+The last frame is decoded and moved (motion.py). In a world seen through a camera (scene.py) whatever the memory of
+places knows of the coming views is laid over it. The result is encoded, and the motion net judges how far it can be
+trusted.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample
+from latentcraft.model.scene import Place, Scene, Seen, Views, predicted_eyes, strayed
+
+LOOKED_AT = 16
+"""Pictures the depth net sees at once."""
+
+
+class Guesser:
+    """The nets at work; none is trained from here."""
+
+    def __init__(self, autoencoder: Autoencoder, motion: Motion, scene: Scene | None = None):
+        """Use them as they are."""
+        self.autoencoder, self.motion, self.scene = autoencoder, motion, scene
+
+    def place(self, frame_size: tuple[int, int]) -> Place | None:
+        """Return an empty memory for one world, None where worlds have none."""
+        return None if self.scene is None else self.scene.place(frame_size)
+
+    @torch.no_grad()
+    def __call__(
+        self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None, *,
+        places: Sequence[Place | None] | None = None, eyes: Tensor | None = None,
+        shown: np.ndarray | None = None,
+    ) -> Guess:  # fmt: skip
+        """Guess the chunks after ``past``.
+
+        Args:
+            past: the chunk before each, ``(b, f, h, w, c)``; zeros where there is none, which gives a standard normal.
+            actions: ``(b, f, a)`` that lead to the guessed chunks.
+            has_actions: ``bool (b,)``; default all True.
+            places: the worlds' memories, which go on by this chunk. Default: nothing is remembered.
+            eyes: where the eye goes, ``float64 (b, f, 5)``, if it is known; NaN where it is not. Default: the body net
+                says.
+            shown: the last frames as they were shown, ``uint8 (b, H, W, 3)``, to be remembered. Default: as decoded.
+
+        Returns:
+            The distribution that denoising starts from, ``(b, f, h, w, ...)``.
+        """
+        b = len(past)
+        if has_actions is None:
+            has_actions = torch.ones(b, dtype=torch.bool, device=past.device)
+        last, there = past[:, -1], past.flatten(1).any(1)
+        picture = self.autoencoder.decode_pixels(last).float().clamp(-1, 1)
+        views: list[Views | None] = [None] * b
+        seen = None
+        if self.scene is not None and places is not None:
+            pitches = [math.nan if place is None or place.eye is None else place.eye[4] for place in places]
+            seen = self.look(self.scene, picture, torch.tensor(pitches, dtype=torch.float32, device=picture.device))
+            if shown is not None:
+                seen = seen._replace(pictures=shown)
+            views = self.remembered(self.scene, places, seen, last, there, actions, has_actions, eyes)
+        return self.judged(picture, last, there, actions, has_actions, views, seen)
+
+    @torch.no_grad()
+    def along(
+        self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None, *, eyes: Tensor | None = None,
+        predict: bool = False,
+    ) -> Guess:  # fmt: skip
+        """Guess every chunk of clips, each after the one before it.
+
+        Args:
+            past: the chunk before each, ``(b, t, f, h, w, c)``.
+            actions: ``(b, t, f, a)``.
+            has_actions: ``bool (b,)``.
+            eyes: ``float64 (b, t, f, 5)``; without them nothing is remembered.
+            predict: let the body net say for every chunk where the eye goes from the true place before it.
+
+        Returns:
+            ``(b, t, f, h, w, ...)``.
+        """
+        b, t = past.shape[:2]
+        if has_actions is None:
+            has_actions = torch.ones(b, dtype=torch.bool, device=past.device)
+        flat = past.flatten(0, 1)
+        last, there = flat[:, -1], flat.flatten(1).any(1)
+        picture = self.autoencoder.decode_pixels(last).float().clamp(-1, 1)
+        views, seen = self.remembered_along(picture, past, actions, has_actions, eyes, predict=predict)
+        known = has_actions[:, None].expand(b, t).flatten()
+        guess = self.judged(picture, last, there, actions.flatten(0, 1), known, views, seen)
+        return Guess(*(part.unflatten(0, (b, t)) for part in guess))
+
+    def remembered_along(
+        self, picture: Tensor, past: Tensor, actions: Tensor, has_actions: Tensor, eyes: Tensor | None, *,
+        start: Tensor | None = None, predict: bool = False,
+    ) -> tuple[list[Views | None], Seen | None]:  # fmt: skip
+        """Walk through clips; see :meth:`along`.
+
+        Args:
+            picture: the last frames of ``past``, ``(b * t, 3, H, W)``.
+            past: see :meth:`along`.
+            actions: see :meth:`along`.
+            has_actions: see :meth:`along`.
+            eyes: see :meth:`along`.
+            start: where the first of ``past`` was seen from, ``float64 (b, f, 5)``; needed unless it is empty.
+            predict: see :meth:`along`.
+        """
+        b, t = past.shape[:2]
+        views: list[Views | None] = [None] * (b * t)
+        if self.scene is None or eyes is None:
+            return views, None
+        first = torch.full_like(eyes[:, 0, -1, 4], math.nan) if start is None else start[:, -1, 4]
+        pitches = torch.cat([first[:, None], eyes[:, :-1, -1, 4]], 1).flatten().float()
+        seen = self.look(self.scene, picture, pitches)
+        places = [self.scene.place((picture.shape[2], picture.shape[3])) for _ in range(b)]
+        if start is not None:
+            for place, path in zip(places, start.cpu().numpy(), strict=True):
+                if not np.isnan(path).any():
+                    place.arrive(path)
+        there = past.flatten(2).any(2)
+        for index in range(t):
+            here = slice(index, None, t)
+            views[here] = self.remembered(
+                self.scene, places, Seen(*(part[here] for part in seen)), past[:, index, -1], there[:, index],
+                actions[:, index], has_actions, eyes[:, index], predict=predict,
+            )  # fmt: skip
+        return views, seen
+
+    @staticmethod
+    def look(scene: Scene, picture: Tensor, pitches: Tensor) -> Seen:
+        """Find the depth of pictures ``(k, 3, H, W)`` at ``pitches (k,)`` in degrees, NaN where it is not known."""
+        unknown = pitches.isnan()
+        if unknown.any():
+            pitches = torch.where(unknown, scene.depth.pitch(picture), pitches)
+        pairs = zip(picture.split(LOOKED_AT), pitches.split(LOOKED_AT), strict=True)
+        distances = torch.cat([scene.depth.distances(part, pitch) for part, pitch in pairs]).cpu().numpy()
+        pixels = (picture * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return Seen(np.ascontiguousarray(pixels), distances, pitches.cpu().numpy())
+
+    @staticmethod
+    def remembered(
+        scene: Scene, places: Sequence[Place | None], seen: Seen, last: Tensor, there: Tensor, actions: Tensor,
+        has_actions: Tensor, eyes: Tensor | None, *, predict: bool = False,
+    ) -> list[Views | None]:  # fmt: skip
+        """Let every world remember its last picture and move on; returns what it then sees, None if it is lost."""
+        views: list[Views | None] = [None] * len(places)
+        given = None if eyes is None else eyes.cpu().numpy()
+        lost = ~has_actions.cpu().numpy() if given is None else np.isnan(given).any((1, 2))
+        walking: list[int] = []
+        for index, place in enumerate(places):
+            if place is None:
+                continue
+            place.ahead = None
+            if lost[index]:
+                place.forget()
+                continue
+            if not there[index]:
+                if given is not None:
+                    place.arrive(given[index])
+                continue
+            if given is not None and place.eye is not None and strayed(place.eye, given[index]):
+                place.forget()
+                place.arrive(given[index])
+                continue
+            place.remember(seen.pictures[index], seen.distances[index], float(seen.pitches[index]))
+            walking.append(index)
+        if not walking:
+            return views
+        going = [place for index in walking if (place := places[index]) is not None]
+        if given is None or predict:
+            paths = predicted_eyes(scene, going, last[walking], actions[walking])
+        else:
+            paths = given[walking]
+        for index, place, path in zip(walking, going, paths, strict=True):
+            views[index] = place.views(path)
+            place.arrive(path if given is None else given[index])
+        return views
+
+    def judged(
+        self, picture: Tensor, last: Tensor, there: Tensor, actions: Tensor, has_actions: Tensor,
+        views: Sequence[Views | None], seen: Seen | None,
+    ) -> Guess:  # fmt: skip
+        """Move ``picture (k, 3, H, W)``, lay over it what is remembered, and judge the result."""
+        flow = self.motion.find_flow(picture, last, actions, has_actions)
+        found = compose(picture, flow, views, seen)
+        return judge(self.autoencoder, self.motion, last, found, flow, there)
+
+
+def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Seen | None) -> Found:
+    """Return the coming pictures as far as they are known.
+
+    Args:
+        picture: the last frames, ``(k, 3, H, W)``.
+        flow: where the motion net looks in them.
+        views: what is remembered of the coming ones.
+        seen: depth of the last frames; what moves with the lens stays where it was.
+    """
+    moved, inside = sample(picture, flow.flow)
+    remembered = torch.zeros_like(inside)
+    coarseness = torch.ones(inside.shape, device=inside.device)
+    if seen is not None and any(view is not None for view in views):
+        empty = Views(*(np.zeros(s, d) for s, d in zip(
+            ((*inside.shape[1:], 3), inside.shape[1:], inside.shape[1:]), (np.uint8, np.bool_, np.float32), strict=True
+        )))  # fmt: skip
+        parts = [view if view is not None else empty for view in views]
+        pixels, known, coarse = (
+            torch.from_numpy(np.stack(part)).to(picture.device) for part in zip(*parts, strict=True)
+        )
+        attached = torch.from_numpy(seen.distances == 0).to(picture.device)[:, None]
+        any_view = torch.tensor([view is not None for view in views], device=picture.device)[:, None, None, None]
+        attached = attached & any_view
+        remembered, coarseness = known & ~attached, torch.where(known, coarse, 1.0)
+        shown = pixels.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+        moved = torch.where(remembered[:, :, None], shown, moved)
+        moved = torch.where(attached[:, :, None], picture[:, None], moved)
+        inside = inside | remembered | attached
+    return Found(moved, inside, remembered, coarseness)

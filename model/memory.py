@@ -1,0 +1,151 @@
+"""Memory of places: pictures taken along the way, with their depth and where they were taken, and the view of them
+from anywhere else.
+
+A dream that moves only its last picture forgets what leaves the frame and wears out what it keeps: every chunk is
+interpolated, encoded and decoded anew. So the pictures themselves are kept (image-based rendering; for video models see
+GEN3C, arXiv 2503.03751, and WorldMem, arXiv 2504.12369), each pixel with its distance. A new view draws their pixels as
+points, nearest first, and then looks every pixel up *once* in the sharpest picture that shows it. A picture only
+stands for what no earlier one shows as well: such pixels are its *own*. When a new picture contradicts what was
+remembered (something was dug, placed, or was never there), the old pixels go.
+
+It runs on the CPU (points.py), about a millisecond for each view and for each new picture, whatever the nets run on.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from latentcraft.model import points
+from latentcraft.model.camera import between, focal_length, pixel_rays
+
+CAPACITY = 40
+"""Pictures kept; the one with the fewest pixels of its own makes room."""
+NEW_SHARE = 0.01
+"""Own pixels, as a share of the frame, that make a picture worth keeping."""
+SURROUNDINGS, CUBE = (10, 10, 10), 0.4
+"""Cubes up, ahead and right that :meth:`Memory.surroundings` counts in, and their side in metres; seven tenths of the
+levels lie below the eye."""
+
+
+class View:
+    """What is remembered of a view."""
+
+    def __init__(self, height: int, width: int):
+        self.picture = np.zeros((height, width, 3), np.uint8)
+        """``uint8 (H, W, 3)``; black where nothing is known."""
+        self.distance = np.full((height, width), np.inf, np.float32)
+        """Metres along each ray, infinite where nothing is known."""
+        self.coarseness = np.ones((height, width), np.float32)
+        """Pixels of this view per pixel of the picture that shows it, ``float32 (H, W)``: 1 is as sharp as seen."""
+        self.source = np.full((height, width), -1, np.int32)
+        """Which pixel of which picture is seen, see :func:`latentcraft.model.points.draw`; -1 for none."""
+
+    @property
+    def known(self) -> np.ndarray:
+        """``bool (H, W)``."""
+        return self.source >= 0
+
+
+class Memory:
+    """The pictures of one world."""
+
+    def __init__(self, frame_size: tuple[int, int], *, field_of_view: float, capacity: int = CAPACITY):
+        """Start without any."""
+        height, width = frame_size
+        self.rays, self.focal = pixel_rays(height, width, field_of_view), focal_length(width, field_of_view)
+        self.pictures = np.zeros((capacity, height, width, 3), np.uint8)
+        self.distances = np.zeros((capacity, height, width), np.float32)
+        self.own = np.zeros((capacity, height, width), np.bool_)
+        self.eyes = np.zeros((capacity, 5))
+        self.count = 0
+
+    def view(self, eye: np.ndarray) -> View:
+        """Return what is remembered of the view from ``eye (5,)``."""
+        height, width = self.rays.shape[1:]
+        view, offset = View(height, width), np.zeros((height, width), np.float32)
+        turns, shifts = np.empty((self.count, 3, 3)), np.empty((self.count, 3))
+        for number in range(self.count):
+            turns[number], shifts[number] = between(self.eyes[number], eye)
+            points.draw(
+                self.distances[number], self.own[number], self.rays, turns[number], shifts[number], self.focal, number,
+                view.distance, view.source, offset, view.coarseness,
+            )  # fmt: skip
+        if self.count:
+            points.close_cracks(view.distance, view.source, view.coarseness)
+            points.look_up(
+                self.pictures, self.distances, self.rays, turns, shifts, self.focal, view.distance, view.source,
+                view.picture,
+            )  # fmt: skip
+        return view
+
+    def remember(self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray) -> None:
+        """Add a picture; see the module's docstring for what of it and what of the others is kept.
+
+        Args:
+            picture: ``uint8 (H, W, 3)``.
+            distance: ``float32 (H, W)``, 0 for what moves with the lens.
+            eye: where it was taken, ``(5,)``.
+        """
+        view = self.view(eye)
+        wrong = contradicts(view.picture, view.known, picture)
+        own = ~view.known | wrong | (distance < points.FINER * view.distance * view.coarseness)
+        own |= distance > view.distance / points.BEHIND
+        own &= ~widened(distance == 0)
+        for number in range(self.count):
+            turn, shift = between(self.eyes[number], eye)
+            points.forget(
+                self.distances[number], self.own[number], self.rays, turn, shift, self.focal, distance, wrong
+            )  # fmt: skip
+        if own.sum() < NEW_SHARE * own.size:
+            return
+        if self.count == len(self.eyes):
+            self._make_room()
+        at = self.count
+        self.pictures[at], self.distances[at], self.own[at], self.eyes[at] = picture, distance, own, eye
+        self.count += 1
+
+    def surroundings(self, eye: np.ndarray) -> np.ndarray:
+        """Return how much is remembered close by, ``float32`` of :data:`SURROUNDINGS`: cubes of :data:`CUBE` metres,
+        upward, ahead and to the right of an eye that looks level; log(1 + pixels).
+        """
+        level = np.array([*eye[:4], 0.0])
+        counts = np.zeros(SURROUNDINGS, np.float32)
+        for number in range(self.count):
+            turn, shift = between(self.eyes[number], level)
+            points.gather(self.distances[number], self.own[number], self.rays, turn, shift, CUBE, counts)
+        return np.log1p(counts)
+
+    def _make_room(self) -> None:
+        """Drop the picture with the fewest pixels of its own."""
+        poorest = int(self.own.reshape(len(self.own), -1).sum(1).argmin())
+        for part in (self.pictures, self.distances, self.own, self.eyes):
+            part[poorest:-1] = part[poorest + 1 :]
+        self.count -= 1
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Return copies of everything there is."""
+        return {name: getattr(self, name)[: self.count].copy() for name in ("pictures", "distances", "own", "eyes")}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over what :meth:`save` returned."""
+        self.count = len(arrays["eyes"])
+        for name in ("pictures", "distances", "own", "eyes"):
+            getattr(self, name)[: self.count] = arrays[name]
+
+
+def contradicts(view: np.ndarray, known: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Return where two pictures ``uint8 (H, W, 3)`` do not show the same, ``bool (H, W)``, among ``known`` pixels."""
+    out = np.zeros(known.shape, np.bool_)
+    points.compare(view, known, picture, out)
+    return out
+
+
+def widened(mask: np.ndarray) -> np.ndarray:
+    """Return ``mask (H, W)`` with a pixel more on each side: what hangs before the lens colours its neighbours too."""
+    tall = mask.copy()
+    tall[1:] |= mask[:-1]
+    tall[:-1] |= mask[1:]
+    wide = tall.copy()
+    wide[:, 1:] |= tall[:, :-1]
+    wide[:, :-1] |= tall[:, 1:]
+    return wide

@@ -1,0 +1,258 @@
+"""Compiled loops over the pixels of remembered pictures: drawn as points, looked up, compared, forgotten.
+
+``turn`` and ``shift`` take a point from a remembered picture's camera axes to those of the view, see
+:func:`latentcraft.model.camera.between`; ``rays`` and ``focal`` are both cameras'. Nothing here holds Python's lock.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+SAME = 0.06
+"""Points whose distances differ by less than this share belong to one surface."""
+FINER = 0.75
+"""A picture taken from this share of another's distance shows a surface enough better to take its place."""
+BEHIND = 0.8
+"""A point nearer than this share of what is now seen through it is not there any more."""
+CONTRADICTION = 28.0
+"""Mean difference (of 255) over a few pixels from which two pictures of one surface do not show the same."""
+WINDOW = 2
+"""Pixels either way over which that mean is taken."""
+NEAR = 0.05
+"""Metres before the lens that are not drawn."""
+LARGEST_DOT = 4.0
+"""Pixels a point covers at most, per side."""
+CRACK = 2
+"""Pixels that are closed between drawn ones, from either side."""
+EDGE = 0.2
+"""Neighbours whose distances differ by more than this share are not mixed."""
+
+
+def _compiled(function: Callable) -> Any:
+    """Compile without Python's lock, cached beside the sources where that can be written."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no place for the cache
+        return njit(**options)(function)
+
+
+@_compiled
+def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset, coarseness):
+    """Draw the own pixels of picture ``number`` as dots; nearer ones win, of one surface the finer or the earlier.
+
+    Args:
+        distances: of the picture, ``float32 (H, W)``.
+        own: its own pixels, ``bool (H, W)``.
+        rays: ``float32 (3, H, W)``.
+        turn: ``(3, 3)``.
+        shift: ``(3,)``.
+        focal: pixels.
+        number: of the picture.
+        depth: distances of the view so far, ``float32 (H, W)``.
+        source: index of the pixel seen there, ``int32 (H, W)``: the picture's number times H * W plus its place.
+        offset: squared distance of the dot's centre, ``float32 (H, W)``.
+        coarseness: the dot's size, ``float32 (H, W)``.
+    """
+    height, width = own.shape
+    for row in range(height):
+        for column in range(width):
+            if not own[row, column]:
+                continue
+            d = distances[row, column]
+            a, b, c = rays[0, row, column] * d, rays[1, row, column] * d, rays[2, row, column] * d
+            x = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c + shift[0]
+            y = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c + shift[1]
+            z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c + shift[2]
+            if z < NEAR:
+                continue
+            across = x / z * focal + width / 2 - 0.5
+            down = -y / z * focal + height / 2 - 0.5
+            if min(across, down) < -LARGEST_DOT or across > width + LARGEST_DOT or down > height + LARGEST_DOT:
+                continue
+            distance = np.sqrt(x * x + y * y + z * z)
+            half = 0.5 * min(max(1.0, d / distance), LARGEST_DOT) + 0.02
+            for i in range(max(0, int(np.ceil(down - half))), min(height - 1, int(np.floor(down + half))) + 1):
+                for j in range(max(0, int(np.ceil(across - half))), min(width - 1, int(np.floor(across + half))) + 1):
+                    before, gap = depth[i, j], SAME * distance
+                    off = (down - i) * (down - i) + (across - j) * (across - j)
+                    if distance > before + gap:
+                        continue
+                    if distance >= before - gap:
+                        if source[i, j] // (height * width) == number:
+                            if off >= offset[i, j]:
+                                continue
+                        elif d > FINER * before * coarseness[i, j]:
+                            continue
+                    depth[i, j], offset[i, j], coarseness[i, j] = distance, off, d / distance
+                    source[i, j] = number * height * width + row * width + column
+
+
+@_compiled
+def close_cracks(depth, source, coarseness):
+    """Give pixels between two drawn ones what the farther of them has; arrays as for :func:`draw`."""
+    height, width = depth.shape
+    taken = np.full(depth.shape, -1, np.int32)
+    for i in range(height):
+        for j in range(width):
+            if source[i, j] >= 0:
+                continue
+            best = np.float32(-1)
+            for axis in range(2):
+                ends, far, where = 0, np.float32(-1), -1
+                for sign in (-1, 1):
+                    for step in range(1, CRACK + 1):
+                        row = i + (sign * step if axis == 0 else 0)
+                        column = j + (sign * step if axis == 1 else 0)
+                        if row < 0 or column < 0 or row >= height or column >= width:
+                            break
+                        if source[row, column] >= 0:
+                            ends += 1
+                            if depth[row, column] > far:
+                                far, where = depth[row, column], row * width + column
+                            break
+                if ends == 2 and far > best:
+                    best, taken[i, j] = far, where
+    for i in range(height):
+        for j in range(width):
+            if taken[i, j] >= 0:
+                row, column = taken[i, j] // width, taken[i, j] % width
+                depth[i, j], coarseness[i, j] = depth[row, column], coarseness[row, column]
+                source[i, j] = source[row, column]
+
+
+@_compiled
+def look_up(pictures, distances, rays, turns, shifts, focal, depth, source, out):
+    """Sample each drawn pixel of a view once in its picture, bilinearly among pixels of one surface.
+
+    Args:
+        pictures: ``uint8 (k, H, W, 3)``.
+        distances: ``float32 (k, H, W)``.
+        rays: as for :func:`draw`.
+        turns: of each picture, ``(k, 3, 3)``.
+        shifts: ``(k, 3)``.
+        focal: as for :func:`draw`.
+        depth: as for :func:`draw`.
+        source: as for :func:`draw`.
+        out: ``uint8 (H, W, 3)``, overwritten where something is drawn.
+    """
+    height, width = depth.shape
+    for i in range(height):
+        for j in range(width):
+            if source[i, j] < 0:
+                continue
+            k, place = source[i, j] // (height * width), source[i, j] % (height * width)
+            row, column = place // width, place % width
+            turn, shift, d = turns[k], shifts[k], depth[i, j]
+            a, b, c = rays[0, i, j] * d - shift[0], rays[1, i, j] * d - shift[1], rays[2, i, j] * d - shift[2]
+            x = turn[0, 0] * a + turn[1, 0] * b + turn[2, 0] * c
+            y = turn[0, 1] * a + turn[1, 1] * b + turn[2, 1] * c
+            z = turn[0, 2] * a + turn[1, 2] * b + turn[2, 2] * c
+            across, down = float(column), float(row)
+            if z > NEAR:
+                across = min(max(x / z * focal + width / 2 - 0.5, column - 1.0), column + 1.0)
+                down = min(max(-y / z * focal + height / 2 - 0.5, row - 1.0), row + 1.0)
+            left, top = int(np.floor(across)), int(np.floor(down))
+            here, total, red, green, blue = distances[k, row, column], 0.0, 0.0, 0.0, 0.0
+            for low in range(2):
+                for right in range(2):
+                    r, q = min(max(top + low, 0), height - 1), min(max(left + right, 0), width - 1)
+                    if abs(distances[k, r, q] - here) > EDGE * here:
+                        continue
+                    weight = 1 - abs(down - (top + low))
+                    weight *= 1 - abs(across - (left + right))
+                    total += weight
+                    red += weight * pictures[k, r, q, 0]
+                    green += weight * pictures[k, r, q, 1]
+                    blue += weight * pictures[k, r, q, 2]
+            if total < 1e-3:
+                out[i, j] = pictures[k, row, column]
+                continue
+            out[i, j, 0] = np.uint8(red / total + 0.5)
+            out[i, j, 1] = np.uint8(green / total + 0.5)
+            out[i, j, 2] = np.uint8(blue / total + 0.5)
+
+
+@_compiled
+def compare(view, known, picture, out):
+    """Mark in ``out`` ``bool (H, W)`` the known pixels around which two pictures differ on average."""
+    height, width = known.shape
+    for i in range(height):
+        for j in range(width):
+            out[i, j] = False
+            if not known[i, j]:
+                continue
+            count, red, green, blue = 0, 0.0, 0.0, 0.0
+            for row in range(max(0, i - WINDOW), min(height, i + WINDOW + 1)):
+                for column in range(max(0, j - WINDOW), min(width, j + WINDOW + 1)):
+                    if known[row, column]:
+                        count += 1
+                        red += float(view[row, column, 0]) - float(picture[row, column, 0])
+                        green += float(view[row, column, 1]) - float(picture[row, column, 1])
+                        blue += float(view[row, column, 2]) - float(picture[row, column, 2])
+            out[i, j] = max(abs(red), abs(green), abs(blue)) > CONTRADICTION * count
+
+
+@_compiled
+def forget(distances, own, rays, turn, shift, focal, seen, wrong):
+    """Disown pixels that a new picture shows better, sees through, or contradicts.
+
+    Args:
+        distances: as for :func:`draw`.
+        own: as for :func:`draw`; overwritten.
+        rays: as for :func:`draw`.
+        turn: to the new picture.
+        shift: to the new picture.
+        focal: as for :func:`draw`.
+        seen: distances of the new picture, ``float32 (H, W)``.
+        wrong: where it contradicts, ``bool (H, W)``.
+    """
+    height, width = own.shape
+    for row in range(height):
+        for column in range(width):
+            if not own[row, column]:
+                continue
+            d = distances[row, column]
+            a, b, c = rays[0, row, column] * d, rays[1, row, column] * d, rays[2, row, column] * d
+            x = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c + shift[0]
+            y = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c + shift[1]
+            z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c + shift[2]
+            if z < NEAR:
+                continue
+            j = int(np.floor(x / z * focal + width / 2))
+            i = int(np.floor(-y / z * focal + height / 2))
+            if i < 1 or j < 1 or i >= height - 1 or j >= width - 1:
+                continue
+            distance, nearest, attached = np.sqrt(x * x + y * y + z * z), seen[i, j], False
+            for k in range(i - 1, i + 2):
+                for q in range(j - 1, j + 2):
+                    attached |= seen[k, q] == 0
+                    nearest = min(nearest, seen[k, q])
+            if attached:
+                continue
+            through = distance < BEHIND * nearest - 0.1
+            if through or (distance < 1.25 * seen[i, j] and (wrong[i, j] or FINER * d > seen[i, j])):
+                own[row, column] = False
+
+
+@_compiled
+def gather(distances, own, rays, turn, shift, size, out):
+    """Count own pixels in cubes of ``size`` metres around the eye; axes of ``out`` are up, ahead, right."""
+    height, width = own.shape
+    levels, lines, columns = out.shape
+    reach = size * (lines + levels) + abs(shift[0]) + abs(shift[1]) + abs(shift[2])
+    for row in range(height):
+        for column in range(width):
+            d = distances[row, column]
+            if not own[row, column] or d > reach:
+                continue
+            a, b, c = rays[0, row, column] * d, rays[1, row, column] * d, rays[2, row, column] * d
+            x = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c + shift[0]
+            y = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c + shift[1]
+            z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c + shift[2]
+            i = int(np.floor(y / size + 0.7 * levels))
+            j, k = int(np.floor(z / size + lines / 2)), int(np.floor(x / size + columns / 2))
+            if 0 <= i < levels and 0 <= j < lines and 0 <= k < columns:
+                out[i, j, k] += 1

@@ -1,0 +1,180 @@
+"""Scene: a world seen through a camera; its memory of places and the body that carries the eye.
+
+This part is optional. It needs episodes that say where the eye was (``pose``) and, to learn from, how far things were
+(``depth``), as the reference world's do. A world without it moves its last picture only (motion.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentcraft.model.body import BodyConfig, BodyNet, Motive, follow, from_world
+from latentcraft.model.depth import DepthConfig, DepthNet
+from latentcraft.model.memory import Memory, contradicts, widened
+
+TELEPORT = 8.0
+"""Metres in one frame that nobody walks: the eye was put elsewhere, and what was remembered is of no use."""
+SHARP = 1.5
+"""Coarseness of a remembered pixel from which on the decoder draws the better picture."""
+POOL = ThreadPoolExecutor(2)
+"""Draws views; the compiled loops hold no lock."""
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """Shape of the scene's nets."""
+
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    """The depth net's."""
+    body: BodyConfig = field(default_factory=BodyConfig)
+    """The body net's."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
+        """Undo ``dataclasses.asdict``, also after a detour through JSON."""
+        depth: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
+        }
+        return cls(DepthConfig(**depth), BodyConfig(**values["body"]))
+
+
+class Scene(nn.Module):
+    """Both nets of a world that is seen through a camera."""
+
+    def __init__(self, config: SceneConfig = SceneConfig()):  # noqa: B008 (frozen)
+        super().__init__()
+        self.config = config
+        self.depth, self.body = DepthNet(config.depth), BodyNet(config.body)
+
+    @classmethod
+    def of(cls, depth: DepthNet, body: BodyNet, dtype: torch.dtype) -> "Scene":
+        """Join trained nets, in evaluation mode and one number format."""
+        scene = cls(SceneConfig(depth.config, body.config)).to(dtype)
+        scene.depth.load_state_dict(depth.state_dict())
+        scene.body.load_state_dict(body.state_dict())
+        scene.depth.channels_last()
+        return scene.requires_grad_(False).eval()
+
+    def place(self, frame_size: tuple[int, int]) -> "Place":
+        """Return an empty memory for one world."""
+        return Place(frame_size, self.config.depth.field_of_view)
+
+
+class Seen(NamedTuple):
+    """Pictures with their depth, of the last frames of some chunks."""
+
+    pictures: np.ndarray
+    """``uint8 (k, H, W, 3)``."""
+    distances: np.ndarray
+    """``float32 (k, H, W)``."""
+    pitches: np.ndarray
+    """Degrees, ``float32 (k,)``."""
+
+
+class Views(NamedTuple):
+    """What one world remembers of the coming chunk's views."""
+
+    pictures: np.ndarray
+    """``uint8 (f, H, W, 3)``."""
+    known: np.ndarray
+    """``bool (f, H, W)``."""
+    coarseness: np.ndarray
+    """``float32 (f, H, W)``, see :class:`latentcraft.model.memory.View`."""
+
+
+class Place:
+    """One world's memory, and where its eye is."""
+
+    def __init__(self, frame_size: tuple[int, int], field_of_view: float):
+        """Know nothing yet."""
+        self.frame_size = frame_size
+        self.memory = Memory(frame_size, field_of_view=field_of_view)
+        self.eye: np.ndarray | None = None
+        """``float64 (5,)`` at the last frame; None before the first."""
+        self.speed = np.zeros(3)
+        """The last frame's step, (right, up, ahead) in metres."""
+        self.ahead: Views | None = None
+        """What is remembered of the chunk that comes next."""
+        self.attached = np.zeros(frame_size, np.bool_)
+        """Pixels of the last picture that move with the lens."""
+
+    def forget(self) -> None:
+        """Start anew: the eye went nobody knows where."""
+        self.memory.count, self.eye, self.speed, self.ahead = 0, None, np.zeros(3), None
+
+    def remember(self, picture: np.ndarray, distance: np.ndarray, pitch: float) -> np.ndarray:
+        """Add the last frame's picture; a place that knows nothing begins here. Returns the eye."""
+        if self.eye is None:
+            self.eye = np.array([0.0, 0.0, 0.0, 0.0, pitch])
+        self.memory.remember(picture, distance, self.eye)
+        self.attached = widened(distance == 0)
+        return self.eye
+
+    def arrive(self, eyes: np.ndarray) -> None:
+        """Move on through ``eyes (f, 5)`` to the last of them."""
+        before = eyes[-2] if len(eyes) > 1 or self.eye is None else self.eye
+        step = torch.from_numpy(eyes[-1:, :3] - before[None, :3])
+        self.speed = from_world(step, torch.from_numpy(eyes[-1:, 3]))[0].numpy()
+        self.eye = eyes[-1].copy()
+
+    def views(self, eyes: np.ndarray) -> Views:
+        """Return what is remembered of the views from ``eyes (f, 5)``; :attr:`ahead` from now on."""
+        views = list(POOL.map(self.memory.view, eyes))
+        self.ahead = Views(
+            *(np.stack(parts) for parts in zip(*((v.picture, v.known, v.coarseness) for v in views), strict=True))
+        )
+        return self.ahead
+
+    def sharpened(self, frames: np.ndarray) -> np.ndarray:
+        """Lay over decoded ``frames uint8 (f, H, W, 3)`` the pixels of :attr:`ahead` that show the same, as sharp as
+        they were when first seen; whatever was dreamed otherwise stays as it was dreamed.
+        """
+        if self.ahead is None:
+            return frames
+        out = frames.copy()
+        for frame, picture, known, coarseness in zip(out, *self.ahead, strict=True):
+            same = known & (coarseness < SHARP) & ~self.attached & ~contradicts(picture, known, frame)
+            frame[same] = picture[same]
+        return out
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Return everything there is, as arrays."""
+        eye = np.full(5, np.nan) if self.eye is None else self.eye
+        return {**self.memory.save(), "eye": eye.copy(), "speed": self.speed.copy()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over what :meth:`save` returned."""
+        self.memory.restore(arrays)
+        self.eye = None if np.isnan(arrays["eye"]).any() else np.array(arrays["eye"])
+        self.speed = np.array(arrays["speed"])
+
+
+def strayed(eye: np.ndarray, path: np.ndarray) -> bool:
+    """Whether somewhere on ``path (f, 5)`` from ``eye (5,)`` there is a :data:`TELEPORT`."""
+    return bool((np.abs(np.diff(np.concatenate([eye[None], path])[:, :3], axis=0)) > TELEPORT).any())
+
+
+@torch.no_grad()
+def predicted_eyes(scene: Scene, places: Sequence[Place], latents: Tensor, actions: Tensor) -> np.ndarray:
+    """Return where the body goes, ``float64 (k, f, 5)``.
+
+    Args:
+        scene: the nets.
+        places: whose pictures are up to date.
+        latents: of the last frames, ``(k, h, w, c)``.
+        actions: ``(k, f, a)``.
+    """
+    eyes = torch.from_numpy(np.stack([place.eye for place in places if place.eye is not None]))
+    near = np.stack([place.memory.surroundings(eye) for place, eye in zip(places, eyes.numpy(), strict=True)])
+    speed = torch.from_numpy(np.stack([place.speed for place in places])).float()
+    device = latents.device
+    motive = Motive(
+        torch.from_numpy(near).to(device), latents, eyes[:, 4].float().to(device), speed.to(device), actions
+    )  # fmt: skip
+    steps, turns = scene.body(motive)
+    return follow(eyes, steps.cpu(), turns.cpu()).numpy()

@@ -1,0 +1,172 @@
+"""Memory of places: a camera's geometry, views drawn from remembered pictures, and when memory gives way to the eye."""
+
+import numpy as np
+import pytest
+
+from latentcraft.model.camera import FIELD_OF_VIEW, axes, between, pixel_rays
+from latentcraft.model.episodes import SKY
+from latentcraft.model.memory import SURROUNDINGS, Memory, contradicts
+
+SIZE = (48, 80)
+STILL = np.zeros(5)
+
+
+def moved(**change: float) -> np.ndarray:
+    eye = np.zeros(5)
+    for name, value in change.items():
+        eye[["x", "y", "z", "yaw", "pitch"].index(name)] = value
+    return eye
+
+
+def wall(ahead: float, eye: np.ndarray, *, texel: float = 1.0, hole: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a chequered wall across z = ``ahead`` and its distances, exactly, from ``eye``; a hole shows sky."""
+    rays = np.einsum("ij,jhw->ihw", axes(eye[3], eye[4]), pixel_rays(*SIZE).astype(float))
+    distance = (ahead - eye[2]) / np.maximum(rays[2], 1e-6)
+    x, y = eye[0] + distance * rays[0], eye[1] + distance * rays[1]
+    tone = np.where((np.floor(x / texel) + np.floor(y / texel)) % 2 == 0, 200, 60)
+    picture = np.stack([tone, tone // 2, 255 - tone], -1).astype(np.uint8)
+    if hole:
+        gap = (np.abs(x) < 1) & (np.abs(y) < 1)
+        picture[gap], distance[gap] = (90, 160, 255), SKY
+    return picture, distance.astype(np.float32)
+
+
+def remembering(*eyes: np.ndarray, ahead: float = 4.0) -> Memory:
+    memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    for eye in eyes:
+        memory.remember(*wall(ahead, eye), eye)
+    return memory
+
+
+def error(memory: Memory, eye: np.ndarray, ahead: float = 4.0) -> tuple[float, float]:
+    """Return the mean error of the remembered pixels and their share."""
+    view, (truth, _) = memory.view(eye), wall(ahead, eye)
+    difference = np.abs(view.picture.astype(int) - truth)[view.known]
+    return float(difference.mean()), float(view.known.mean())
+
+
+def test_the_camera_looks_where_the_reference_world_does():
+    ahead = axes(90.0, 0.0) @ np.array([0.0, 0.0, 1.0])
+    np.testing.assert_allclose(ahead, [-1, 0, 0], atol=1e-12)  # yaw is positive to the right, whose side is -x
+    down = axes(0.0, 90.0) @ np.array([0.0, 0.0, 1.0])
+    np.testing.assert_allclose(down, [0, -1, 0], atol=1e-12)
+    rays = pixel_rays(*SIZE)
+    np.testing.assert_allclose(np.linalg.norm(rays, axis=0), 1, rtol=1e-6)
+    left, right = np.degrees(np.arctan2(rays[0, 24, [0, -1]], rays[2, 24, [0, -1]]))
+    assert right == pytest.approx(-left, abs=1e-4)
+    assert 68 < right - left < FIELD_OF_VIEW  # between centres of the outermost pixels
+
+
+def test_points_go_from_one_eye_to_another():
+    source, target = moved(x=1, z=2, yaw=30), moved(x=-1, y=1, yaw=-15, pitch=20)
+    turn, shift = between(source, target)
+    point = np.array([0.3, -0.2, 5.0])
+    world = axes(source[3], source[4]) @ point + source[:3]
+    np.testing.assert_allclose(axes(target[3], target[4]).T @ (world - target[:3]), turn @ point + shift)
+
+
+def test_an_empty_memory_knows_nothing():
+    view = Memory(SIZE, field_of_view=FIELD_OF_VIEW).view(STILL)
+    assert not view.known.any()
+    assert np.isinf(view.distance).all()
+
+
+def test_the_same_view_is_remembered_to_the_bit():
+    picture, distance = wall(4.0, STILL)
+    memory = remembering(STILL)
+    view = memory.view(STILL)
+    assert view.known.all()
+    np.testing.assert_array_equal(view.picture, picture)
+    np.testing.assert_allclose(view.distance, distance, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("eye", "least"),
+    [(moved(yaw=10), 0.8), (moved(yaw=-10), 0.8), (moved(pitch=8), 0.75), (moved(x=0.5), 0.85), (moved(z=1), 0.99)],
+)
+def test_other_views_are_drawn_from_it(eye: np.ndarray, least: float):
+    missed, known = error(remembering(STILL), eye)
+    assert known > least
+    # Pixels are mixed along the chequers' edges only; a view that were off by half a chequer would miss about 60.
+    assert missed < 8
+
+
+def test_what_left_the_frame_is_there_when_the_eye_comes_back():
+    turned = [moved(yaw=angle) for angle in range(0, 60, 10)]
+    memory = remembering(*turned)
+    missed, known = error(memory, STILL)
+    assert known == 1
+    assert missed < 1  # from the first picture itself
+
+
+def test_nearer_pictures_take_the_place_of_farther_ones():
+    memory = remembering(STILL, moved(z=2))
+    missed, _ = error(memory, moved(z=2))
+    assert missed == 0
+    assert memory.view(moved(z=2)).coarseness.mean() < 1.05
+    assert remembering(STILL).view(moved(z=2)).coarseness.mean() > 1.5
+
+
+def test_what_was_dug_is_forgotten_and_what_was_placed_is_seen():
+    memory = remembering(STILL)
+    holed = wall(4.0, STILL, hole=True)
+    memory.remember(*holed, STILL)
+    view = memory.view(STILL)
+    hole = holed[1] == SKY
+    inner = hole & np.roll(hole, 3, 0) & np.roll(hole, -3, 0) & np.roll(hole, 3, 1) & np.roll(hole, -3, 1)
+    assert inner.any()
+    assert (view.picture[inner] == (90, 160, 255)).all()
+    memory.remember(*wall(4.0, STILL), STILL)
+    np.testing.assert_array_equal(memory.view(STILL).picture[inner], wall(4.0, STILL)[0][inner])
+
+
+def test_what_moves_with_the_lens_is_not_remembered():
+    picture, distance = wall(4.0, STILL)
+    distance[20:24, 30:34] = 0
+    memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    memory.remember(picture, distance, STILL)
+    known = memory.view(STILL).known
+    assert not known[20:24, 30:34].all()
+    assert known[:16].all()
+
+
+def test_standing_still_keeps_one_picture_and_room_is_made():
+    memory = remembering(*[STILL] * 5)
+    assert memory.count == 1
+    memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW, capacity=3)
+    for angle in range(0, 360, 30):
+        memory.remember(*wall(4.0, STILL), moved(yaw=angle))
+    assert memory.count == 3
+    assert memory.view(moved(yaw=330)).known.mean() > 0.95  # the last is among them
+
+
+def test_surroundings_say_on_which_side_the_wall_is():
+    near = remembering(STILL, ahead=1.5).surroundings(STILL)
+    assert near.shape == SURROUNDINGS
+    lines = near.sum((0, 2))
+    assert lines[5:].sum() > 0
+    assert lines[:5].sum() == 0  # nothing behind
+    turned = remembering(STILL, ahead=1.5).surroundings(moved(yaw=180))
+    assert turned.sum((0, 2))[:5].sum() > 0  # now it is behind
+
+
+def test_saved_and_restored_it_draws_the_same():
+    memory = remembering(STILL, moved(yaw=20), moved(z=2))
+    other = remembering(moved(yaw=90))
+    other.restore(memory.save())
+    for eye in (STILL, moved(yaw=15), moved(x=0.3, z=1)):
+        np.testing.assert_array_equal(other.view(eye).picture, memory.view(eye).picture)
+    other.remember(*wall(4.0, moved(yaw=-20)), moved(yaw=-20))
+    assert other.count == memory.count + 1
+
+
+def test_contradictions_are_found_among_known_pixels_only():
+    picture = np.full((*SIZE, 3), 100, np.uint8)
+    other = picture.copy()
+    other[10:30, 10:30] = 200
+    known = np.ones(SIZE, np.bool_)
+    known[:, :20] = False
+    found = contradicts(picture, known, other)
+    assert found[15:25, 25].all()
+    assert not found[:, :20].any()
+    assert not found[40:].any()
