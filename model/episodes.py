@@ -225,7 +225,8 @@ class EpisodeWriter:
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
                 self._video.close()
-                self._write_distances()
+                if self._distances:
+                    self._write_distances()
                 # Before either rename, so that a full disk cannot leave a new video beside an older jsonl.
                 self._lines.flush()
                 os.fsync(self._lines.fileno())
@@ -235,14 +236,14 @@ class EpisodeWriter:
             self._stack.__exit__(type(problem), problem, problem.__traceback__)
             raise
         self._stack.__exit__(kind, error, trace)
+        if error is None and not self._distances:  # an episode this one took the place of may have had some
+            _with(self.path, DEPTH).unlink(missing_ok=True)
 
     def _write_distances(self) -> None:
-        """Write what distances there are, or remove those of an episode this one takes the place of."""
-        path = _with(self.path, DEPTH)
-        if not self._distances:
-            path.unlink(missing_ok=True)
-            return
-        with replacing(path) as temporary, temporary.open("wb") as file:
+        """Write what distances there are."""
+        # Entered last, it is renamed first; and removed with the rest should anything still fail.
+        temporary = self._stack.enter_context(replacing(_with(self.path, DEPTH)))
+        with temporary.open("wb") as file:
             index = np.array(list(self._distances), np.int64)
             np.savez_compressed(file, index=index, distance=np.stack(list(self._distances.values())))
 

@@ -203,9 +203,8 @@ def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Se
     remembered = torch.zeros_like(inside)
     coarseness = torch.ones(inside.shape, device=inside.device)
     if seen is not None and any(view is not None for view in views):
-        empty = Views(*(np.zeros(s, d) for s, d in zip(
-            ((*inside.shape[1:], 3), inside.shape[1:], inside.shape[1:]), (np.uint8, np.bool_, np.float32), strict=True
-        )))  # fmt: skip
+        shape = inside.shape[1:]
+        empty = Views(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.bool_), np.ones(shape, np.float32))
         parts = [view if view is not None else empty for view in views]
         pixels, known, coarse = (
             torch.from_numpy(np.stack(part)).to(picture.device) for part in zip(*parts, strict=True)

@@ -90,8 +90,6 @@ class LatentDataset:
             frames = len(part["latents"])
             if frames < clip_frames:
                 continue
-            if "eyes" not in part:
-                part["eyes"] = torch.full((frames, 5), torch.nan, dtype=torch.float64)
             for key, values in parts.items():
                 values.append(part[key].expand(frames) if key == "task" else part[key])
             for event in torch.nonzero((part["rewards"].abs() >= 0.5) | part["terminated"]).flatten().tolist():

@@ -40,6 +40,17 @@ def _compiled(function: Callable) -> Any:
 
 
 @_compiled
+def _carry(rays, row, column, distance, turn, shift):
+    """Return where a pixel's point lies in the other camera's axes."""
+    a, b, c = rays[0, row, column] * distance, rays[1, row, column] * distance, rays[2, row, column] * distance
+    return (
+        turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c + shift[0],
+        turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c + shift[1],
+        turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c + shift[2],
+    )
+
+
+@_compiled
 def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset, coarseness):
     """Draw the own pixels of picture ``number`` as dots; nearer ones win, of one surface the finer or the earlier.
 
@@ -62,10 +73,7 @@ def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset
             if not own[row, column]:
                 continue
             d = distances[row, column]
-            a, b, c = rays[0, row, column] * d, rays[1, row, column] * d, rays[2, row, column] * d
-            x = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c + shift[0]
-            y = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c + shift[1]
-            z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c + shift[2]
+            x, y, z = _carry(rays, row, column, d, turn, shift)
             if z < NEAR:
                 continue
             across = x / z * focal + width / 2 - 0.5
@@ -215,10 +223,7 @@ def forget(distances, own, rays, turn, shift, focal, seen, wrong):
             if not own[row, column]:
                 continue
             d = distances[row, column]
-            a, b, c = rays[0, row, column] * d, rays[1, row, column] * d, rays[2, row, column] * d
-            x = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c + shift[0]
-            y = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c + shift[1]
-            z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c + shift[2]
+            x, y, z = _carry(rays, row, column, d, turn, shift)
             if z < NEAR:
                 continue
             j = int(np.floor(x / z * focal + width / 2))
@@ -248,10 +253,7 @@ def gather(distances, own, rays, turn, shift, size, out):
             d = distances[row, column]
             if not own[row, column] or d > reach:
                 continue
-            a, b, c = rays[0, row, column] * d, rays[1, row, column] * d, rays[2, row, column] * d
-            x = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c + shift[0]
-            y = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c + shift[1]
-            z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c + shift[2]
+            x, y, z = _carry(rays, row, column, d, turn, shift)
             i = int(np.floor(y / size + 0.7 * levels))
             j, k = int(np.floor(z / size + lines / 2)), int(np.floor(x / size + columns / 2))
             if 0 <= i < levels and 0 <= j < lines and 0 <= k < columns:

@@ -225,6 +225,7 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
                 "rewards": (torch.arange(frames) == 20).float(),
                 "terminated": torch.zeros(frames, dtype=torch.bool),
                 "task": torch.tensor([number]),
+                "eyes": stamp[:, None].double().expand(-1, 5).contiguous(),
             },
             path,
         )
@@ -234,6 +235,7 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
     clips = data.sample(200, 5, 4, torch.Generator().manual_seed(0))
     stamps = clips.latents[..., 0, 0, 0]
     assert torch.equal(stamps, clips.actions[..., 0])
+    assert torch.equal(stamps.double(), clips.eyes[..., 0])
     assert (stamps.flatten(1).diff() == 1).all()
     assert torch.equal(clips.task, (stamps[:, 0, 0] // 100).long())
     assert set(clips.task.tolist()) == {0, 2}
