@@ -6,7 +6,6 @@ speed it came with; and a glance at the picture (water, for one, looks blue). Wh
 frame. How far the camera turns is learned as a factor, since games agree that it is one.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentcraft.model.actions import NUM_BUTTONS
-from latentcraft.model.memory import SURROUNDINGS
+from latentcraft.model.memory import AROUND
 
 STEEPEST = 90.0
 """Largest pitch, degrees either way."""
@@ -33,13 +32,15 @@ class BodyConfig:
     """Latent channels ``c``, equal to the autoencoder's."""
     width: int = 256
     """Width of the hidden layers."""
+    levels: int = 10
+    """Into how many levels the surroundings are cut; more tell better how high the eye is over the ground."""
 
 
 class Motive(NamedTuple):
     """All the body net is told; leading axis ``k``."""
 
     surroundings: Tensor
-    """``(k, *SURROUNDINGS)``, see :meth:`latentcraft.model.memory.Memory.surroundings`."""
+    """``(k, levels, AROUND, AROUND)``, see :meth:`latentcraft.model.memory.Memory.surroundings`."""
     latents: Tensor
     """Of the last frame, ``(k, h, w, c)``."""
     pitch: Tensor
@@ -57,7 +58,7 @@ class BodyNet(nn.Module):
         super().__init__()
         self.config = config
         self.gain = nn.Parameter(torch.ones(2))
-        width, cells = config.width, math.prod(SURROUNDINGS)
+        width, cells = config.width, config.levels * AROUND**2
         self.near = nn.Linear(cells, width)
         self.rest = nn.Linear(3 * config.channels + 4 + config.chunk * (NUM_BUTTONS + 2), width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(2))

@@ -12,6 +12,7 @@
 * training runs a clean and several noised copies of a clip side by side: every noised chunk attends to *clean* past
   chunks, exactly what streaming with a cache does (cf. ACDiT, arXiv 2412.07720). Copies are the axis ``g``; copy 0 is
   the context, and streaming or a plain causal forward is the case of one copy.
+* a few convolutions at the latents' own scale write the details (refiner.py)
 * the cache is an argument, not a mode
 """
 
@@ -27,6 +28,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
 from latentcraft.model.motion import Guess, action_features
+from latentcraft.model.refiner import Refiner
 from latentcraft.model.tasks import TASKS
 
 STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -55,6 +57,10 @@ class DiTConfig:
     """Latent positions per side in one token."""
     context: int = 16
     """Chunks a query may see, itself included; also the clip length of training."""
+    refiner_width: int = 0
+    """Width of the convolutions after the last layer; 0 has none."""
+    refiner_layers: int = 3
+    """How many there are between the first and the last of them."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_size or self.head_size % 4:
@@ -182,6 +188,12 @@ class SpacetimeDiT(nn.Module):
         )
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, patch)
+        self.refiner = None
+        if config.refiner_width:
+            self.refiner = Refiner(
+                width=config.refiner_width, tokens=width, frames=config.chunk, channels=config.channels,
+                patch=config.patch, layers=config.refiner_layers,
+            )  # fmt: skip
         self.outcome_token = nn.Linear(width, width)
         self.outcome = nn.Linear(2 * width, config.chunk * (len(REWARD_BINS) + 1))
         self.init_weights()
@@ -202,6 +214,8 @@ class SpacetimeDiT(nn.Module):
             layer.modulation.bias.data.view(2, 3, -1)[:, 2] = 0.1
         for linear in (self.final_modulation, self.final, self.outcome):
             nn.init.zeros_(linear.weight)
+        if self.refiner is not None:
+            self.refiner.init_weights()
 
     @property
     def temporal_layers(self) -> int:
@@ -290,9 +304,15 @@ class SpacetimeDiT(nn.Module):
                 x, _, _ = layer(x, c, space_cos, space_sin, None, None)
 
         shift, scale = self.final_modulation(c)[..., None, :].chunk(2, -1)
-        y = self.final(rms_norm(x) * (1 + scale) + shift)
+        features = rms_norm(x) * (1 + scale) + shift
         sizes = {"h": h // side, "f": self.config.chunk, "p": side, "q": side}
-        y = rearrange(y, "b g t (h w) (f p q c) -> b g t f (h p) (w q) c", **sizes).float()
+        y = rearrange(self.final(features), "b g t (h w) (f p q c) -> b g t f (h p) (w q) c", **sizes).float()
+        if self.refiner is not None:
+            copies = slice(1, None) if g > 1 else slice(None)  # nobody asks what the context copy looks like
+            start = [part.expand(-1, g, -1, -1, -1, -1, -1)[:, copies] for part in (mean, spread)]
+            seen = torch.cat([latents[:, copies], *start], -1).to(dtype)
+            details = self.refiner(features[:, copies], c[:, copies], seen).float()
+            y = y + (torch.cat([torch.zeros_like(y[:, :1]), details], 1) if g > 1 else details)
         y = mean + spread * y
         return Prediction(y, self.outcomes(x[:, 0], c[:, 0]), torch.stack(keys), torch.stack(values))
 

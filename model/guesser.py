@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.depth import DepthNet
 from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample
-from latentcraft.model.scene import Place, Scene, Seen, Views, predicted_eyes, strayed
+from latentcraft.model.scene import POOL, Place, Scene, Seen, Views, predicted_eyes, strayed, views_of
 
 LOOKED_AT = 16
 """Pictures the depth net sees at once."""
@@ -60,7 +61,8 @@ class Guesser:
         seen = None
         if self.scene is not None and places is not None:
             pitches = [math.nan if place is None or place.eye is None else place.eye[4] for place in places]
-            seen = self.look(self.scene, picture, torch.tensor(pitches, dtype=torch.float32, device=picture.device))
+            told = torch.tensor(pitches, dtype=torch.float32, device=picture.device)
+            seen = self.look(self.scene.depth, picture, told)
             if shown is not None:
                 seen = seen._replace(pictures=shown)
             views = self.remembered(self.scene, places, seen, last, there, actions, has_actions, eyes)
@@ -115,7 +117,7 @@ class Guesser:
             return views, None
         first = torch.full_like(eyes[:, 0, -1, 4], math.nan) if start is None else start[:, -1, 4]
         pitches = torch.cat([first[:, None], eyes[:, :-1, -1, 4]], 1).flatten().float()
-        seen = self.look(self.scene, picture, pitches)
+        seen = self.look(self.scene.depth, picture, pitches)
         places = [self.scene.place((picture.shape[2], picture.shape[3])) for _ in range(b)]
         if start is not None:
             for place, path in zip(places, start.cpu().numpy(), strict=True):
@@ -131,13 +133,13 @@ class Guesser:
         return views, seen
 
     @staticmethod
-    def look(scene: Scene, picture: Tensor, pitches: Tensor) -> Seen:
+    def look(depth: DepthNet, picture: Tensor, pitches: Tensor) -> Seen:
         """Find the depth of pictures ``(k, 3, H, W)`` at ``pitches (k,)`` in degrees, NaN where it is not known."""
         unknown = pitches.isnan()
         if unknown.any():
-            pitches = torch.where(unknown, scene.depth.pitch(picture), pitches)
+            pitches = torch.where(unknown, depth.pitch(picture), pitches)
         pairs = zip(picture.split(LOOKED_AT), pitches.split(LOOKED_AT), strict=True)
-        distances = torch.cat([scene.depth.distances(part, pitch) for part, pitch in pairs]).cpu().numpy()
+        distances = torch.cat([depth.distances(part, pitch) for part, pitch in pairs]).cpu().numpy()
         pixels = (picture * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return Seen(np.ascontiguousarray(pixels), distances, pitches.cpu().numpy())
 
@@ -166,17 +168,22 @@ class Guesser:
                 place.forget()
                 place.arrive(given[index])
                 continue
-            place.remember(seen.pictures[index], seen.distances[index], float(seen.pitches[index]))
             walking.append(index)
         if not walking:
             return views
         going = [place for index in walking if (place := places[index]) is not None]
+
+        def remember(pair: tuple[int, Place]) -> None:
+            index, place = pair
+            place.remember(seen.pictures[index], seen.distances[index], float(seen.pitches[index]))
+
+        list(POOL.map(remember, zip(walking, going, strict=True)))
         if given is None or predict:
             paths = predicted_eyes(scene, going, last[walking], actions[walking])
         else:
             paths = given[walking]
-        for index, place, path in zip(walking, going, paths, strict=True):
-            views[index] = place.views(path)
+        for index, place, path, ahead in zip(walking, going, paths, views_of(going, paths), strict=True):
+            views[index] = ahead
             place.arrive(path if given is None else given[index])
         return views
 

@@ -22,9 +22,9 @@ CAPACITY = 40
 """Pictures kept; the one with the fewest pixels of its own makes room."""
 NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
-SURROUNDINGS, CUBE = (10, 10, 10), 0.4
-"""Cubes up, ahead and right that :meth:`Memory.surroundings` counts in, and their side in metres; seven tenths of the
-levels lie below the eye."""
+AROUND, REACH = 10, 4.0
+"""Boxes ahead and to the right that :meth:`Memory.surroundings` counts in, and what they span together in metres, also
+in height; seven tenths of the height lie below the eye."""
 
 
 class View:
@@ -78,16 +78,21 @@ class Memory:
             )  # fmt: skip
         return view
 
-    def remember(self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray) -> None:
+    def remember(
+        self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None
+    ) -> None:
         """Add a picture; see the module's docstring for what of it and what of the others is kept.
 
         Args:
             picture: ``uint8 (H, W, 3)``.
             distance: ``float32 (H, W)``, 0 for what moves with the lens.
             eye: where it was taken, ``(5,)``.
+            changed: where it is known to differ from what was remembered, though perhaps by little, ``bool (H, W)``.
         """
         view = self.view(eye)
         wrong = contradicts(view.picture, view.known, picture)
+        if changed is not None:
+            wrong |= changed & view.known
         own = ~view.known | wrong | (distance < points.FINER * view.distance * view.coarseness)
         own |= distance > view.distance / points.BEHIND
         own &= ~widened(distance == 0)
@@ -104,15 +109,17 @@ class Memory:
         self.pictures[at], self.distances[at], self.own[at], self.eyes[at] = picture, distance, own, eye
         self.count += 1
 
-    def surroundings(self, eye: np.ndarray) -> np.ndarray:
-        """Return how much is remembered close by, ``float32`` of :data:`SURROUNDINGS`: cubes of :data:`CUBE` metres,
-        upward, ahead and to the right of an eye that looks level; log(1 + pixels).
+    def surroundings(self, eye: np.ndarray, levels: int) -> np.ndarray:
+        """Return how much is remembered close by, ``float32 (levels, AROUND, AROUND)``: boxes upward, ahead and to the
+        right of an eye that looks level; log(1 + pixels).
         """
         level = np.array([*eye[:4], 0.0])
-        counts = np.zeros(SURROUNDINGS, np.float32)
+        counts = np.zeros((levels, AROUND, AROUND), np.float32)
         for number in range(self.count):
             turn, shift = between(self.eyes[number], level)
-            points.gather(self.distances[number], self.own[number], self.rays, turn, shift, CUBE, counts)
+            points.gather(
+                self.distances[number], self.own[number], self.rays, turn, shift, REACH / AROUND, REACH / levels, counts
+            )
         return np.log1p(counts)
 
     def _make_room(self) -> None:

@@ -83,6 +83,14 @@ class Guess(NamedTuple):
         return cls(mean, torch.ones_like(mean[..., :1]))
 
 
+def surprise(latents: Tensor, guess: Guess) -> Tensor:
+    """Return the squared error of ``guess`` about ``latents (..., f, h, w, c)``, in the variances it expected,
+    ``(..., f, h, w)``.
+    """
+    error = (latents.float() - guess.mean).square().mean(-1)
+    return error / guess.spread[..., 0].square()
+
+
 class Flow(NamedTuple):
     """Where to look, and what was found out on the way."""
 

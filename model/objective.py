@@ -62,6 +62,18 @@ def sample_levels(
     return signal, step
 
 
+def sample_grid(shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw step indices of all sizes alike, and for each a level at which sampling uses it; see :func:`sample_levels`.
+
+    Half of them are the last step of a sampler, whose prediction is what is shown.
+    """
+    step = torch.randint(0, len(STEP_SIZES), shape, generator=generator)
+    size = torch.tensor(STEP_SIZES)[step]
+    signal = torch.floor(torch.rand(shape, generator=generator) / size) * size
+    last = torch.rand(shape, generator=generator) < 0.5
+    return torch.where(last, 1 - size, signal), step
+
+
 def sample_context_levels(shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw signal levels for the context copy: mostly near what play uses, a fifth of clips far worse.
 

@@ -66,9 +66,11 @@ class MasterOptimizer:
         ]  # fmt: skip
         matrices = [self.masters[name] for name in matrix_names]
         others = [master for name, master in self.masters.items() if name not in set(matrix_names)]
-        self.muon = torch.optim.Muon(
-            matrices, lr=config.matrix_lr, weight_decay=config.weight_decay, momentum=0.95, adjust_lr_fn="original"
-        )
+        self.muon = None
+        if matrices:
+            self.muon = torch.optim.Muon(
+                matrices, lr=config.matrix_lr, weight_decay=config.weight_decay, momentum=0.95, adjust_lr_fn="original"
+            )
         self.adamw = torch.optim.AdamW(others, lr=config.other_lr, betas=(0.9, 0.98), weight_decay=0.0)
 
     @torch.no_grad()
@@ -85,6 +87,8 @@ class MasterOptimizer:
             return norm
         scale = self.ease * self.config.rate(step, steps)
         for optimizer, rate in ((self.muon, self.config.matrix_lr), (self.adamw, self.config.other_lr)):
+            if optimizer is None:
+                continue
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
             optimizer.step()
@@ -103,8 +107,8 @@ class MasterOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return masters, average and both optimisers' states."""
-        return {"masters": self.masters, "average": self.average, "muon": self.muon.state_dict(),
-                "adamw": self.adamw.state_dict()}  # fmt: skip
+        muon = {} if self.muon is None else self.muon.state_dict()
+        return {"masters": self.masters, "average": self.average, "muon": muon, "adamw": self.adamw.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -113,5 +117,6 @@ class MasterOptimizer:
             self.masters[name].copy_(state["masters"][name])
             self.average[name].copy_(state["average"][name])
             parameter.copy_(self.masters[name].view_as(parameter))
-        self.muon.load_state_dict(state["muon"])
+        if self.muon is not None:
+            self.muon.load_state_dict(state["muon"])
         self.adamw.load_state_dict(state["adamw"])

@@ -243,18 +243,20 @@ def forget(distances, own, rays, turn, shift, focal, seen, wrong):
 
 
 @_compiled
-def gather(distances, own, rays, turn, shift, size, out):
-    """Count own pixels in cubes of ``size`` metres around the eye; axes of ``out`` are up, ahead, right."""
+def gather(distances, own, rays, turn, shift, size, tall, out):
+    """Count own pixels in boxes ``size`` metres wide and ``tall`` metres high around the eye; axes of ``out`` are up,
+    ahead, right.
+    """
     height, width = own.shape
     levels, lines, columns = out.shape
-    reach = size * (lines + levels) + abs(shift[0]) + abs(shift[1]) + abs(shift[2])
+    reach = size * lines + tall * levels + abs(shift[0]) + abs(shift[1]) + abs(shift[2])
     for row in range(height):
         for column in range(width):
             d = distances[row, column]
             if not own[row, column] or d > reach:
                 continue
             x, y, z = _carry(rays, row, column, d, turn, shift)
-            i = int(np.floor(y / size + 0.7 * levels))
+            i = int(np.floor(y / tall + 0.7 * levels))
             j, k = int(np.floor(z / size + lines / 2)), int(np.floor(x / size + columns / 2))
             if 0 <= i < levels and 0 <= j < lines and 0 <= k < columns:
                 out[i, j, k] += 1

@@ -19,6 +19,9 @@ from latentcraft.model.memory import Memory, contradicts, widened
 
 TELEPORT = 8.0
 """Metres in one frame that nobody walks: the eye was put elsewhere, and what was remembered is of no use."""
+NEWS = 4.0
+"""Squared error of a dreamed position, in variances that the judge expected, from which on something has changed there:
+a crack, a block gone. Real chunks that merely go on exceed it in 3 % of their positions."""
 SHARP = 1.5
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
 POOL = ThreadPoolExecutor(2)
@@ -100,18 +103,21 @@ class Place:
         """The last frame's step, (right, up, ahead) in metres."""
         self.ahead: Views | None = None
         """What is remembered of the chunk that comes next."""
+        self.changed = np.zeros(frame_size, np.bool_)
+        """Pixels of the last picture that were dreamed otherwise than remembered."""
         self.attached = np.zeros(frame_size, np.bool_)
         """Pixels of the last picture that move with the lens."""
 
     def forget(self) -> None:
         """Start anew: the eye went nobody knows where."""
         self.memory.count, self.eye, self.speed, self.ahead = 0, None, np.zeros(3), None
+        self.changed = np.zeros(self.frame_size, np.bool_)
 
     def remember(self, picture: np.ndarray, distance: np.ndarray, pitch: float) -> np.ndarray:
         """Add the last frame's picture; a place that knows nothing begins here. Returns the eye."""
         if self.eye is None:
             self.eye = np.array([0.0, 0.0, 0.0, 0.0, pitch])
-        self.memory.remember(picture, distance, self.eye)
+        self.memory.remember(picture, distance, self.eye, self.changed)
         self.attached = widened(distance == 0)
         return self.eye
 
@@ -122,36 +128,49 @@ class Place:
         self.speed = from_world(step, torch.from_numpy(eyes[-1:, 3]))[0].numpy()
         self.eye = eyes[-1].copy()
 
-    def views(self, eyes: np.ndarray) -> Views:
-        """Return what is remembered of the views from ``eyes (f, 5)``; :attr:`ahead` from now on."""
-        views = list(POOL.map(self.memory.view, eyes))
-        self.ahead = Views(
-            *(np.stack(parts) for parts in zip(*((v.picture, v.known, v.coarseness) for v in views), strict=True))
-        )
-        return self.ahead
-
-    def sharpened(self, frames: np.ndarray) -> np.ndarray:
+    def sharpened(self, frames: np.ndarray, surprise: np.ndarray) -> np.ndarray:
         """Lay over decoded ``frames uint8 (f, H, W, 3)`` the pixels of :attr:`ahead` that show the same, as sharp as
-        they were when first seen; whatever was dreamed otherwise stays as it was dreamed.
+        they were when first seen; whatever was dreamed otherwise stays as it was dreamed, and is what is remembered.
+
+        Args:
+            frames: of the chunk.
+            surprise: how far its latents are from the guess, ``(f, h, w)``; see
+                :func:`latentcraft.model.motion.surprise`.
         """
+        scale = frames.shape[1] // surprise.shape[1]
+        news = (surprise > NEWS).repeat(scale, 1).repeat(scale, 2)
+        self.changed = news[-1]
         if self.ahead is None:
             return frames
         out = frames.copy()
-        for frame, picture, known, coarseness in zip(out, *self.ahead, strict=True):
-            same = known & (coarseness < SHARP) & ~self.attached & ~contradicts(picture, known, frame)
+        for frame, new, picture, known, coarseness in zip(out, news, *self.ahead, strict=True):
+            same = known & (coarseness < SHARP) & ~self.attached & ~new & ~contradicts(picture, known, frame)
             frame[same] = picture[same]
         return out
 
     def save(self) -> dict[str, np.ndarray]:
         """Return everything there is, as arrays."""
         eye = np.full(5, np.nan) if self.eye is None else self.eye
-        return {**self.memory.save(), "eye": eye.copy(), "speed": self.speed.copy()}
+        return {**self.memory.save(), "eye": eye.copy(), "speed": self.speed.copy(), "changed": self.changed.copy()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
         self.memory.restore(arrays)
         self.eye = None if np.isnan(arrays["eye"]).any() else np.array(arrays["eye"])
-        self.speed = np.array(arrays["speed"])
+        self.speed, self.changed = np.array(arrays["speed"]), np.array(arrays["changed"])
+
+
+def views_of(places: Sequence[Place], paths: np.ndarray) -> list[Views]:
+    """Return what each place remembers of the views from ``paths (k, f, 5)``; its :attr:`Place.ahead` from now on."""
+    looks = [(place.memory, eye) for place, path in zip(places, paths, strict=True) for eye in path]
+    drawn = list(POOL.map(lambda look: look[0].view(look[1]), looks))
+    for number, place in enumerate(places):
+        views = drawn[number * paths.shape[1] : (number + 1) * paths.shape[1]]
+        place.ahead = Views(
+            np.stack([view.picture for view in views]), np.stack([view.known for view in views]),
+            np.stack([view.coarseness for view in views]),
+        )  # fmt: skip
+    return [place.ahead for place in places if place.ahead is not None]
 
 
 def strayed(eye: np.ndarray, path: np.ndarray) -> bool:
@@ -170,7 +189,8 @@ def predicted_eyes(scene: Scene, places: Sequence[Place], latents: Tensor, actio
         actions: ``(k, f, a)``.
     """
     eyes = torch.from_numpy(np.stack([place.eye for place in places if place.eye is not None]))
-    near = np.stack([place.memory.surroundings(eye) for place, eye in zip(places, eyes.numpy(), strict=True)])
+    levels = scene.body.config.levels
+    near = np.stack([place.memory.surroundings(eye, levels) for place, eye in zip(places, eyes.numpy(), strict=True)])
     speed = torch.from_numpy(np.stack([place.speed for place in places])).float()
     device = latents.device
     motive = Motive(

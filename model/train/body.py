@@ -3,16 +3,14 @@
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from latentcraft.model.actions import NUM_BUTTONS
-from latentcraft.model.body import BodyConfig, BodyNet, Motive, from_world
+from latentcraft.model.body import BodyConfig, BodyNet
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
-from latentcraft.model.scene import TELEPORT
+from latentcraft.model.train.survey import BodyData
 
 SPEED_NOISE, HOLE_SHARE = 0.01, 0.05
 """Noise on the speed (metres a frame), and share of cubes that are forgotten, in training."""
@@ -26,6 +24,10 @@ class BodyStageConfig:
     """Optimiser steps."""
     batch: int = 512
     """Moments a step."""
+    episodes: int = 250
+    """Episodes that are walked through for them, see :mod:`latentcraft.model.train.survey`."""
+    jolts: int = 2
+    """Places off the path at each moment."""
     model: BodyConfig = field(default_factory=BodyConfig)
     """Shape of the network."""
     optimizer: OptimizerConfig = field(
@@ -34,54 +36,6 @@ class BodyStageConfig:
         )
     )
     """Step sizes."""
-
-
-class BodyData(NamedTuple):
-    """Moments with known surroundings and a known future."""
-
-    near: Tensor
-    """``uint8 (k, *SURROUNDINGS)``, 16 times what :meth:`latentcraft.model.memory.Memory.surroundings` says."""
-    latents: Tensor
-    """``float16 (k, h, w, c)``."""
-    eyes: Tensor
-    """The frame before, this one, and those of the coming chunk, ``float64 (k, 2 + f, 5)``."""
-    actions: Tensor
-    """That lead to the coming chunk, ``float32 (k, f, a)``."""
-
-    @classmethod
-    def load(cls, files: list[Path], chunk: int) -> "BodyData | None":
-        """Read what encoded ``files`` have; None if they have nothing."""
-        parts: list[tuple[Tensor, ...]] = []
-        for file in files:
-            episode = load_file(file)
-            if "near" not in episode:
-                continue
-            index = episode["near_index"]
-            fits = (index >= 1) & (index + chunk < len(episode["latents"]))
-            index, near = index[fits], episode["near"][fits]
-            eyes = episode["eyes"][index[:, None] + torch.arange(-1, chunk + 1)]
-            steady = (eyes[:, 1:, :3] - eyes[:, :-1, :3]).abs().amax((1, 2)) < TELEPORT  # False for NaN
-            index, near, eyes = index[steady], near[steady], eyes[steady]
-            if len(index):
-                actions = episode["actions"][index[:, None] + torch.arange(1, chunk + 1)]
-                parts.append((near, episode["latents"][index], eyes, actions))
-        if not parts:
-            return None
-        return cls(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-    def steps(self) -> Tensor:
-        """Return the step to each frame but the first, fp32 ``(k, 1 + f, 3)``: right, up, ahead in metres."""
-        moved = self.eyes[:, 1:] - self.eyes[:, :-1]
-        return from_world(moved[..., :3], self.eyes[:, 1:, 3]).float()
-
-    def motive(self, steps: Tensor) -> Motive:
-        """Return what the net is told; ``steps`` are :meth:`steps`."""
-        pitch = self.eyes[:, 1, 4].float()
-        return Motive(self.near.float() / 16, self.latents, pitch, steps[:, 0], self.actions)
-
-    def pick(self, index: Tensor, device: str) -> "BodyData":
-        """Return some of it."""
-        return BodyData(*(part[index].to(device) for part in self))
 
 
 class BodyStage:

@@ -13,7 +13,7 @@ from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Motion
+from latentcraft.model.motion import Guess, Motion
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,
@@ -22,12 +22,14 @@ from latentcraft.model.objective import (
     denoising_loss,
     outcome_loss,
     sample_context_levels,
+    sample_grid,
     sample_levels,
     worn,
 )
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.sampler import commit, denoise
 from latentcraft.model.scene import Scene
+from latentcraft.model.train.adversary import Adversary, AdversaryConfig
 from latentcraft.model.train.compiled import compiled
 from latentcraft.model.train.noised import Noised
 from latentcraft.model.train.samples import save_rows
@@ -75,6 +77,11 @@ class DynamicsStageConfig:
     """Share of clips whose actions are hidden, so that the net also models video without them."""
     outcome_weight: float = 0.1
     """Weight of the reward and termination losses."""
+    grid_share: float = 0.0
+    """Share of steps that show every step size at the levels at which sampling will use it, with the truth as the
+    target. In place of bootstrapping where a critic asks for real-looking predictions: those are right at any size."""
+    adversary: AdversaryConfig = field(default_factory=lambda: AdversaryConfig(weight=0.0))
+    """The critic."""
     compile: bool = True
     """Fuse elementwise chains with ``torch.compile`` (about 1.5 times faster); falls back where no compiler is."""
     sample_steps: int = 4
@@ -83,6 +90,11 @@ class DynamicsStageConfig:
     """Shape of the network."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Step sizes."""
+
+
+def flat(part: Any) -> Any:
+    """Join the first two axes, of clips and chunks, of a tensor or a guess."""
+    return Guess(*(entry.flatten(0, 1) for entry in part)) if isinstance(part, Guess) else part.flatten(0, 1)
 
 
 class DynamicsStage:
@@ -98,17 +110,23 @@ class DynamicsStage:
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device = config, seed, data, device
         self.autoencoder, self.guess = autoencoder, Guesser(autoencoder, motion, scene)
-        self.grounds = digest(autoencoder) + digest(motion) + (digest(scene) if scene is not None else "")
+        self.grounds = digest(autoencoder) + digest(motion) + (digest(scene.depth) if scene is not None else "")
         model = config.model
         network = SpacetimeDiT(model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
             network, config.optimizer, not_matrices=(
-                "embed", "signal.", "step.", "action.", "task.", "modulation.", "final", "outcome",
+                "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read",
+                "refiner.write",
             ),
         )  # fmt: skip
         self.network = network.to(dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.adversary = None
+        if config.adversary.weight:
+            self.adversary = Adversary(
+                config.adversary, frames=model.chunk, channels=model.channels, dtype=dtype, device=device
+            )
         self.forward = compiled(self.network) if config.compile else self.network
         self.teach = compiled(self.average) if config.compile else self.average
         self.check = held_out.sample(8, model.context, model.chunk, torch.Generator().manual_seed(seed)).to(device)
@@ -123,7 +141,9 @@ class DynamicsStage:
         stage = 1 + (step - config.bootstrap_start) // config.bootstrap_stage
         largest = min(stage, len(STEP_SIZES) - 1) if stage > 0 and draw < config.bootstrap_share else 0
         shape = (config.batch, config.copies, model.context)
-        signal, size = (part.to(self.device) for part in sample_levels(shape, largest, generator))
+        grid = not largest and torch.rand((), generator=generator).item() < config.grid_share
+        levels_of = sample_grid(shape, generator) if grid else sample_levels(shape, largest, generator)
+        signal, size = (part.to(self.device) for part in levels_of)
         has_actions = torch.rand(config.batch, generator=generator) >= config.action_dropout
         levels, worse = sample_context_levels((config.batch, model.context), generator)
         finished = clips.latents
@@ -149,10 +169,23 @@ class DynamicsStage:
         ended = clips.terminated.flatten(1).cumsum(1)
         valid = ((ended == 0) | ((ended == 1) & clips.terminated.flatten(1))).view_as(clips.rewards)
         outcome = outcome_loss(prediction.outcomes, clips.rewards, clips.terminated, valid)
-        (denoising + config.outcome_weight * outcome).backward()
-        norm = self.optimizer.step(step, steps)
-        name = "bootstrap" if largest else "loss"
-        return {name: denoising.item(), "outcome": outcome.item(), "norm": norm}
+        figures = {"bootstrap" if largest else "loss": denoising.item(), "outcome": outcome.item()}
+        objective = denoising + config.outcome_weight * outcome
+        if self.adversary is not None:
+            (error,) = torch.autograd.grad(denoising, prediction.latents, retain_graph=True)
+            dreamed, error = prediction.latents[:, 1], error[:, 1]
+            real_guess = guess
+            if own:  # the critic must see real chunks with the guesses of a real past
+                real_guess = self.guess.along(before(clips.latents), clips.actions, eyes=clips.eyes)
+            lesson = self.adversary.lesson(
+                *(flat(part) for part in (dreamed, guess, clips.latents, real_guess, error)),
+                step=step, steps=steps, generator=generator,
+            )  # fmt: skip
+            figures |= lesson.figures
+            # Adds the critic's gradient to that of the squared error.
+            objective = objective + (dreamed * lesson.gradient.view_as(dreamed)).sum()
+        objective.backward()
+        return figures | {"norm": self.optimizer.step(step, steps)}
 
     @torch.no_grad()
     def own_rollout(self, clips: Clips, has_actions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -239,12 +272,17 @@ class DynamicsStage:
         save_rows(pairs, path)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.optimizer.state_dict(), "grounds": self.grounds}
+        critic = {} if self.adversary is None else {"critic": self.adversary.state_dict()}
+        return {**self.optimizer.state_dict(), "grounds": self.grounds, **critic}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["grounds"] != self.grounds:
             raise UserError("it learned with another autoencoder, scene or motion net than the run now has")
         self.optimizer.load_state_dict(state)
+        if self.adversary is not None:
+            if "critic" not in state:
+                raise UserError("it learned without a critic; set dynamics.adversary.weight=0 to go on so")
+            self.adversary.load_state_dict(state["critic"])
 
     def result(self) -> SpacetimeDiT:
         """Return the averaged network in evaluation mode."""

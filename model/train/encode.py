@@ -16,10 +16,9 @@ from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder
-from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SNEAKING_DROP
+from latentcraft.model.camera import EYE_HEIGHT, SNEAKING_DROP
 from latentcraft.model.checkpoint import digest
-from latentcraft.model.episodes import DEPTH, Episode, read_all, read_distances
-from latentcraft.model.memory import Memory
+from latentcraft.model.episodes import DEPTH, Episode, read_all
 from latentcraft.model.tasks import TASK_INDEX
 
 BATCH = 32
@@ -57,7 +56,6 @@ def encode_episodes(
                 "task": torch.tensor([TASK_INDEX.get(episode.task, 0)]),
                 "eyes": torch.from_numpy(eyes_of(episode)),
             }
-            tensors |= {name: torch.from_numpy(part) for name, part in nearby(episode, path).items()}
             with replacing(targets[path]) as temporary:
                 temporary.write_bytes(save(tensors, origin(path, codec)))
             bar.update()
@@ -74,28 +72,6 @@ def eyes_of(episode: Episode) -> np.ndarray:
     eyes = episode.poses.astype(np.float64)
     eyes[:, 1] += EYE_HEIGHT - SNEAKING_DROP * episode.actions[:, BUTTON_INDEX["sneak"]]
     return eyes
-
-
-def nearby(episode: Episode, path: Path) -> dict[str, np.ndarray]:
-    """Walk through an episode that has poses and distances, and return what is remembered close by on the way.
-
-    Returns:
-        ``near_index`` ``int64 (k,)``, frames, and ``near`` ``uint8 (k, *SURROUNDINGS)``, 16 times what
-        :meth:`latentcraft.model.memory.Memory.surroundings` says; empty without poses or distances.
-    """
-    measured = read_distances(path)
-    if measured is None or episode.poses is None:
-        return {}
-    eyes = eyes_of(episode)
-    frame_size = measured[1].shape[1:]
-    memory = Memory((frame_size[0], frame_size[1]), field_of_view=FIELD_OF_VIEW)
-    plain = np.zeros((*frame_size, 3), np.uint8)  # colours do not matter here
-    pairs = [pair for pair in zip(*measured, strict=True) if pair[0] < len(eyes)]
-    near = []
-    for index, distance in pairs:
-        memory.remember(plain, distance.astype(np.float32), eyes[index])
-        near.append((16 * memory.surroundings(eyes[index])).round().clip(0, 255).astype(np.uint8))
-    return {"near_index": np.array([index for index, _ in pairs], np.int64), "near": np.stack(near)} if pairs else {}
 
 
 def origin(path: Path, codec: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from latentcraft.errors import UserError
@@ -50,6 +51,8 @@ class Stage(Protocol):
 
     name: str
     optimizer: MasterOptimizer
+    network: nn.Module
+    average: nn.Module
 
     def train_step(self, step: int, steps: int) -> dict[str, float]: ...
 

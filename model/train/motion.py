@@ -110,7 +110,7 @@ class MotionStage:
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device = config, seed, data, device
         self.autoencoder, self.scene = autoencoder, scene
-        self.grounds = digest(autoencoder) + (digest(scene) if scene is not None else "")
+        self.grounds = digest(autoencoder) + (digest(scene.depth) if scene is not None else "")
         network = Motion(config.model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(

@@ -10,24 +10,26 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from latentcraft import __version__
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.autoencoder import DOWNSAMPLING
-from latentcraft.model.checkpoint import WorldModel, save_checkpoint
+from latentcraft.model.checkpoint import WorldModel, load_checkpoint, save_checkpoint
 from latentcraft.model.episodes import list_episodes
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS
 from latentcraft.model.scene import Scene
 from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderStageConfig, load_frames
-from latentcraft.model.train.body import BodyData, BodyStage, BodyStageConfig
+from latentcraft.model.train.body import BodyStage, BodyStageConfig
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
 from latentcraft.model.train.loop import LoopConfig, Progress, Stage, run_stage, saved_step
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
+from latentcraft.model.train.survey import survey
 
 STAGES = ("autoencoder", "depth", "body", "motion", "dynamics")
 
@@ -58,6 +60,10 @@ class TrainConfig:
     """Steps between validation and sample images."""
     max_seconds: float | None = None
     """Wall-clock limit of each stage in this run; it saves and stops, the same command goes on. None: no limit."""
+    begin: Path | None = None
+    """A checkpoint whose networks the stages begin with; null begins with random ones."""
+    keep: tuple[str, ...] = ()
+    """Stages that are taken from ``begin`` as they are and not trained."""
     stop_after: str | None = None
     """The stage after which to stop (``autoencoder`` includes encoding); None goes to the end."""
     autoencoder: AutoencoderStageConfig = field(default_factory=AutoencoderStageConfig)
@@ -116,6 +122,11 @@ class TrainConfig:
                 raise UserError(f"{name} must be at least 1, got {value}")
         if not 0 <= self.held_out < 1:
             raise UserError(f"held_out must be from 0 to below 1, got {self.held_out}")
+        for name in self.keep:
+            if name not in STAGES:
+                raise UserError(f"keep={name} is no stage; choose from {', '.join(STAGES)}")
+            if self.begin is None:
+                raise UserError(f"keep={name} needs the checkpoint it is taken from: begin=FILE.safetensors")
         if self.stop_after not in (None, *STAGES):
             raise UserError(f"stop_after must be one of {', '.join(STAGES)} or null, got {self.stop_after!r}")
 
@@ -142,15 +153,22 @@ def main(config: TrainConfig) -> None:
     def loop(steps: int) -> LoopConfig:
         return LoopConfig(steps, config.save_seconds, sample_every=config.sample_every, max_seconds=config.max_seconds)
 
-    frames = check = torch.empty(0, *config.frame_size, 3, dtype=torch.uint8)
-    if saved_step(AutoencoderStage.name, out) < config.autoencoder.steps:  # else reading videos would be for nothing
-        frames = load_frames(training, config.autoencoder.max_frames, config.frame_size)
-        check = load_frames(held_out + training[:1], 2048, config.frame_size)
-    first = AutoencoderStage(config.autoencoder, frames, check, seed=config.seed, dtype=dtype, device=device)
-    del frames
-    codec_progress = run_stage(first, loop(config.autoencoder.steps), out)
-    autoencoder = first.result()
-    del first
+    begun = None if config.begin is None else load_checkpoint(config.begin, dtype=dtype, device=device)
+    done: dict[str, Progress] = {}
+    if begun is not None and AutoencoderStage.name in config.keep:
+        autoencoder = begun.autoencoder
+    else:
+        frames = check = torch.empty(0, *config.frame_size, 3, dtype=torch.uint8)
+        if saved_step(AutoencoderStage.name, out) < config.autoencoder.steps:  # else reading videos is for nothing
+            frames = load_frames(training, config.autoencoder.max_frames, config.frame_size)
+            check = load_frames(held_out + training[:1], 2048, config.frame_size)
+        first = AutoencoderStage(config.autoencoder, frames, check, seed=config.seed, dtype=dtype, device=device)
+        del frames
+        if begun is not None:
+            take_over(begun.autoencoder, first)
+        done[first.name] = run_stage(first, loop(config.autoencoder.steps), out)
+        autoencoder = first.result()
+        del first
 
     files = encode_episodes(autoencoder, episodes, out / "latents", config.frame_size, device=device)
     if config.stop_after == "autoencoder":
@@ -164,43 +182,55 @@ def main(config: TrainConfig) -> None:
         print("no held-out episode is as long as a clip: validating on the training episodes")
         check_data = data
     alike: dict[str, Any] = {"seed": config.seed, "dtype": dtype, "device": device}
-    done: dict[str, Progress] = {}
 
-    def run(stage: Stage, steps: int) -> bool:
-        """Train ``stage``; returns whether to go on."""
-        done[stage.name] = run_stage(stage, loop(steps), out)
+    def run(stage: Stage, steps: int, known: nn.Module | None) -> bool:
+        """Train ``stage``, from the network ``known`` on where there is one; returns whether to go on."""
+        if known is not None:
+            take_over(known, stage)
+        if stage.name not in config.keep:
+            done[stage.name] = run_stage(stage, loop(steps), out)
         return config.stop_after != stage.name
 
-    scene = None
+    scene, begun_scene = None, None if begun is None else begun.scene
     parts = [[file for file in files if (file.stem in names) == held] for held in (False, True)]
-    depths = [DepthData.load(part, config.data) for part in parts]
-    if depths[0] is None:
-        print("the episodes have no poses with distances: a world without a memory of places")
+    if begun_scene is not None and {DepthStage.name, BodyStage.name} <= set(config.keep):
+        scene = begun_scene
     else:
-        second = DepthStage(config.depth, depths[0], depths[1] or depths[0], autoencoder, **alike)
-        if not run(second, config.depth.steps):
-            return
-        moments = [BodyData.load(part, config.body.model.chunk) for part in parts]
-        if moments[0] is None:
-            raise UserError(f"the episodes in {config.data} have distances but are too short for the body net")
-        third = BodyStage(config.body, moments[0], moments[1] or moments[0], **alike)
-        if not run(third, config.body.steps):
-            return
-        scene = Scene.of(second.result(), third.result(), dtype)
-        del second, third, moments
-    del depths
+        depths = [DepthData.load(part, config.data) for part in parts]
+        if depths[0] is None:
+            print("the episodes have no poses with distances: a world without a memory of places")
+        else:
+            second = DepthStage(config.depth, depths[0], depths[1] or depths[0], autoencoder, **alike)
+            if not run(second, config.depth.steps, None if begun_scene is None else begun_scene.depth):
+                return
+            depth = second.result()
+            del second, depths
+            # One episode will do where nothing is learned any more.
+            walked = config.body.episodes if saved_step(BodyStage.name, out) < config.body.steps else 1
+            moments = [
+                survey(
+                    part[:: -(-len(part) // walked)], autoencoder, depth, chunk=config.body.model.chunk,
+                    levels=config.body.model.levels, jolts=config.body.jolts, seed=config.seed, device=device,
+                ) for part in parts
+            ]  # fmt: skip
+            if moments[0] is None:
+                raise UserError(f"the episodes in {config.data} have distances but are too short for the body net")
+            third = BodyStage(config.body, moments[0], moments[1] or moments[0], **alike)
+            if not run(third, config.body.steps, None if begun_scene is None else begun_scene.body):
+                return
+            scene = Scene.of(depth, third.result(), dtype)
+            del third, moments
     fourth = MotionStage(config.motion, data, check_data, autoencoder, scene, **alike)
-    if not run(fourth, config.motion.steps):
+    if not run(fourth, config.motion.steps, None if begun is None else begun.motion):
         return
     motion = fourth.result()
     del fourth
     last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, **alike)
-    run(last, config.dynamics.steps)
+    run(last, config.dynamics.steps, None if begun is None else begun.dit)
     provenance = {
         "version": __version__,
+        **({} if begun is None else {"begun_with": begun.provenance}),
         "frames": len(data.latents),
-        "autoencoder_steps": codec_progress.step,
-        "autoencoder_seconds": round(codec_progress.seconds),
         **{f"{name}_steps": progress.step for name, progress in done.items()},
         **{f"{name}_seconds": round(progress.seconds) for name, progress in done.items()},
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {dtype}",
@@ -209,6 +239,24 @@ def main(config: TrainConfig) -> None:
     path = out / "latentcraft.safetensors"
     save_checkpoint(path, WorldModel(autoencoder, motion, last.result(), config.frame_size, provenance, scene))
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def take_over(known: nn.Module, stage: Stage) -> None:
+    """Let ``stage`` begin with the weights of ``known``; what ``known`` has not got begins as it would alone."""
+    values = known.state_dict()
+    shared = {name: master for name, master in stage.optimizer.masters.items() if name in values}
+    for name, master in shared.items():
+        if values[name].numel() != master.numel() or len(values[name]) != len(master):
+            print(f"{stage.name}: {name} has another shape in the checkpoint; this stage begins anew")
+            return
+    for name, master in shared.items():
+        master.copy_(values[name].reshape(master.shape))
+        stage.optimizer.average[name].copy_(master)
+    for network in (stage.network, stage.average):
+        stage.optimizer.copy_average_to(network)
+        for name, buffer in network.named_buffers():
+            if name in values:
+                buffer.copy_(values[name])
 
 
 def split(episodes: list[Path], share: float) -> tuple[list[Path], list[Path]]:

@@ -4,7 +4,7 @@ import torch
 
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 
-CONFIG = DiTConfig(width=64, depth=6, head_size=32, context=8)
+CONFIG = DiTConfig(width=64, depth=6, head_size=32, context=8, refiner_width=16)
 
 
 def build(seed: int = 0, config: DiTConfig = CONFIG) -> SpacetimeDiT:

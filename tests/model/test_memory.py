@@ -5,7 +5,7 @@ import pytest
 
 from latentcraft.model.camera import FIELD_OF_VIEW, axes, between, pixel_rays
 from latentcraft.model.episodes import SKY
-from latentcraft.model.memory import SURROUNDINGS, Memory, contradicts
+from latentcraft.model.memory import AROUND, Memory, contradicts
 
 SIZE = (48, 80)
 STILL = np.zeros(5)
@@ -141,12 +141,12 @@ def test_standing_still_keeps_one_picture_and_room_is_made():
 
 
 def test_surroundings_say_on_which_side_the_wall_is():
-    near = remembering(STILL, ahead=1.5).surroundings(STILL)
-    assert near.shape == SURROUNDINGS
+    near = remembering(STILL, ahead=1.5).surroundings(STILL, 10)
+    assert near.shape == (10, AROUND, AROUND)
     lines = near.sum((0, 2))
     assert lines[5:].sum() > 0
     assert lines[:5].sum() == 0  # nothing behind
-    turned = remembering(STILL, ahead=1.5).surroundings(moved(yaw=180))
+    turned = remembering(STILL, ahead=1.5).surroundings(moved(yaw=180), 10)
     assert turned.sum((0, 2))[:5].sum() > 0  # now it is behind
 
 

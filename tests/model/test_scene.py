@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
@@ -13,12 +14,13 @@ from latentcraft.model.depth import ATTACHED, DepthConfig, DepthNet
 from latentcraft.model.dit import before
 from latentcraft.model.episodes import SKY
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.memory import SURROUNDINGS
+from latentcraft.model.memory import AROUND
 from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
-from latentcraft.model.scene import Scene, SceneConfig, strayed
-from latentcraft.model.train.body import BodyData, BodyStage, BodyStageConfig
+from latentcraft.model.scene import Scene, SceneConfig, strayed, views_of
+from latentcraft.model.train.body import BodyStage, BodyStageConfig
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig, log_distance
+from latentcraft.model.train.survey import BodyData, jolted, survey
 
 SMALL = SceneConfig(DepthConfig(widths=(16, 16, 16), depths=(1, 1, 1)), BodyConfig(chunk=2, width=32))
 SIZE = (32, 48)
@@ -132,14 +134,23 @@ def test_remembered_pixels_are_laid_over_only_where_the_dream_shows_the_same(gue
     picture = rng.integers(0, 40, (*SIZE, 3)).astype(np.uint8) + 100
     place.remember(picture, np.full(SIZE, 5.0, np.float32), 0.0)
     eyes = np.zeros((2, 5))
-    place.views(eyes)
-    plain = np.full((2, *SIZE, 3), 119, np.uint8)
-    np.testing.assert_array_equal(place.sharpened(plain), np.stack([picture] * 2))
+    views_of([place], eyes[None])
+    plain, expected = np.full((2, *SIZE, 3), 119, np.uint8), np.ones((2, 4, 6))
+    np.testing.assert_array_equal(place.sharpened(plain, expected), np.stack([picture] * 2))
     changed = plain.copy()
     changed[1, 10:20, 10:30] = 255
-    shown = place.sharpened(changed)
+    shown = place.sharpened(changed, expected)
     assert (shown[1, 12:18, 12:28] == 255).all()
     np.testing.assert_array_equal(shown[0], picture)
+    # A small change that the judge did not expect, such as a crack, is shown too, and remembered.
+    surprising = expected.copy()
+    surprising[1, 1, 2] = 9.0
+    shown = place.sharpened(plain, surprising)
+    np.testing.assert_array_equal(shown[1, 8:16, 16:24], plain[1, 8:16, 16:24])
+    np.testing.assert_array_equal(shown[1, :8], picture[:8])
+    place.remember(shown[1], np.full(SIZE, 5.0, np.float32), 0.0)
+    assert place.memory.count == 2 and place.memory.own[1, 8:16, 16:24].all()
+    assert not place.memory.own[0, 9:15, 17:23].any() and place.memory.own[0, 20:, :].all()
 
 
 def test_level_ground_is_as_far_as_the_pitch_says():
@@ -179,7 +190,7 @@ def test_the_depth_net_learns_that_bright_is_near(tmp_path: Path):
 def test_the_body_net_learns_to_walk_and_that_walls_stop(tmp_path: Path):
     rng = torch.Generator().manual_seed(0)
     k, f = 512, 2
-    near = torch.zeros(k, *SURROUNDINGS, dtype=torch.uint8)
+    near = torch.zeros(k, 10, AROUND, AROUND, dtype=torch.uint8)
     walled = torch.rand(k, generator=rng) < 0.5
     near[walled, 3:8, 6] = 60
     forward = torch.rand(k, generator=rng) < 0.7
@@ -200,3 +211,33 @@ def test_the_body_net_learns_to_walk_and_that_walls_stop(tmp_path: Path):
     net = stage.result()
     assert isinstance(net, BodyNet)
     torch.testing.assert_close(net.gain.float(), torch.ones(2), atol=0.05, rtol=0)
+
+
+def test_a_body_that_has_sunk_is_brought_back_to_the_ground_and_no_further():
+    path = walk(2)[0, :, :].flatten(0, 1)
+    off = torch.tensor([0.2, -0.3, 0.1], dtype=torch.float64)
+    moved = jolted(path, off)
+    torch.testing.assert_close(moved[:2, :3], path[:2, :3] + off)  # where it came from is off alike: its speed is true
+    torch.testing.assert_close(moved[-1, 1], path[-1, 1])
+    torch.testing.assert_close(moved[-1, [0, 2]], path[-1, [0, 2]] + off[[0, 2]])
+    torch.testing.assert_close(moved[:, 3:], path[:, 3:])
+
+
+def test_a_survey_walks_through_the_episodes_that_have_poses(tmp_path: Path):
+    path = walk(10)[0].flatten(0, 1)
+    episode = {
+        "latents": latents(10)[0].flatten(0, 1).half(), "eyes": path, "actions": torch.randn(20, ACTION_SIZE),
+    }  # fmt: skip
+    save_file({name: part.contiguous() for name, part in episode.items()}, tmp_path / "a.safetensors")
+    blind = episode | {"eyes": torch.full_like(path, torch.nan)}
+    save_file({name: part.contiguous() for name, part in blind.items()}, tmp_path / "b.safetensors")
+    told = {"chunk": 2, "levels": 20, "jolts": 1, "seed": 0}
+    data = survey([tmp_path / "a.safetensors", tmp_path / "b.safetensors"], codec(), DepthNet(SMALL.depth), **told)
+    assert data is not None
+    assert data.near.shape == (2 * 9, 20, AROUND, AROUND)  # nine chunks have a frame before and two after
+    torch.testing.assert_close(data.eyes[0], path[:4])
+    torch.testing.assert_close(data.actions[2], episode["actions"][4:6])
+    assert not torch.equal(data.eyes[1, 1], path[1])
+    again = survey([tmp_path / "a.safetensors"], codec(), DepthNet(SMALL.depth), **told)
+    assert again is not None and torch.equal(again.eyes, data.eyes)
+    assert survey([tmp_path / "b.safetensors"], codec(), DepthNet(SMALL.depth), **told) is None

@@ -22,6 +22,7 @@ from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import Guess, Motion, MotionConfig
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train import loop
+from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
@@ -67,8 +68,9 @@ def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig
         ),
         dynamics=DynamicsStageConfig(
             steps=14, batch=2, compile=False, optimizer=QUICK,
-            bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3, own_start=2,
-            model=DiTConfig(width=32, depth=3, head_size=16, context=5),
+            bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3, own_start=2, grid_share=0.3,
+            model=DiTConfig(width=32, depth=3, head_size=16, context=5, refiner_width=16, refiner_layers=1),
+            adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK),
         ),
     )  # fmt: skip
 
@@ -103,6 +105,34 @@ def test_an_interrupted_run_ends_with_the_same_weights_as_an_unbroken_one(config
     assert (config.out / "samples" / "dynamics-000014.png").exists()
     logged = [json.loads(line) for line in (config.out / "dynamics.log.jsonl").read_text().splitlines()]
     assert {"from_noise", "shuffled_ratio"} <= set(logged[-1])
+
+
+def test_a_run_begins_with_a_checkpoint_and_keeps_what_it_is_told_to(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    main(config)
+    first = config.out / "latentcraft.safetensors"
+    plain = replace(config.dynamics, model=replace(config.dynamics.model, width=48))
+    again = replace(
+        config, out=tmp_path / "again", begin=first, keep=("autoencoder", "motion"), dynamics=plain,
+    )  # fmt: skip
+    main(again)
+    before, after = weights(config.out), weights(again.out)
+    kept = [name for name in before if name.startswith(("autoencoder.", "motion."))]
+    assert kept and all(torch.equal(before[name], after[name]) for name in kept)
+    assert "dynamics: " in (said := capsys.readouterr().out) and "begins anew" in said  # another width fits nothing
+    assert not (again.out / "motion.state.pt").exists()
+    further = replace(again, out=tmp_path / "further", dynamics=config.dynamics, keep=("autoencoder", "motion"))
+    with pytest.raises(loop.Interrupted):
+        main(replace(further, max_seconds=0.0))
+    state = torch.load(further.out / "dynamics.state.pt", weights_only=True)["stage"]["masters"]
+    moved = [(state[name.removeprefix("dit.")].flatten() - value.flatten().float()).abs().max().item()
+             for name, value in before.items() if name.startswith("dit.layers")]  # fmt: skip
+    assert 0 < max(moved) < 0.1  # one step away from where it began
+    with pytest.raises(UserError, match="keep=motion needs the checkpoint"):
+        replace(config, keep=("motion",))
+    with pytest.raises(UserError, match="keep=nose is no stage"):
+        replace(config, begin=first, keep=("nose",))
 
 
 RUN = """
