@@ -185,7 +185,8 @@ def summary(config: RolloutConfig, runs: Runs, files: Sequence[Path]) -> str:
     in_folder = [path for path in files if path.parent == config.folder]
     where = [f"{config.folder} ({len(in_folder)} files)"] if in_folder else []
     where += [str(path) for path in files if path not in in_folder]
-    listed = ", ".join(map(start_name, runs.starts))
+    names = [start_name(start) for start in runs.starts]
+    listed = ", ".join(names) if len(names) <= 4 else f"{len(names)} starts, {names[0]} to {names[-1]}"
     return f"rollout of {config.script} from {listed} ({'; '.join(parts)}) -> {', '.join(where)}"
 
 

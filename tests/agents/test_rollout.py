@@ -100,6 +100,19 @@ def test_both_worlds_and_many_seeds_share_one_video(tmp_path: Path, fake_worlds:
     assert fake_worlds[0].spec == fake_worlds[1].spec and fake_worlds[0].spec.chunk == 2
 
 
+def test_a_dream_and_its_reference_are_kept_side_by_side(tmp_path: Path, tiny_checkpoint: Path, capsys):
+    (tmp_path / "short.yaml").write_text("- {hold: forward, turn: left 20, for: 2 chunks}")
+    words = [f"script={tmp_path / 'short.yaml'}", "world=both", "seeds=900001-900002", f"folder={tmp_path / 'runs'}"]
+    assert main(compose_config("rollout", [*words, f"checkpoint={tiny_checkpoint}", "steps=1", "scale=2"])) == 0
+    assert "dream: 8 frames" in capsys.readouterr().out
+    dream, reference = (read_episode(tmp_path / "runs" / f"seed_900001_{name}") for name in ("dream", "reference"))
+    assert dream.frames.shape == reference.frames.shape == (9, 64, 96, 3)
+    assert dream.world == "dream" and dream.poses is None
+    assert reference.world == "voxel" and reference.poses is not None
+    np.testing.assert_array_equal(dream.actions, reference.actions)
+    assert frame_count(tmp_path / "runs" / "seed_900002_side_by_side.mp4") == 9
+
+
 def test_nothing_asked_for_writes_a_video(tmp_path: Path, fake_worlds: list[FakeWorld], monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "short.yaml").write_text("- wait: 2 chunks")
