@@ -20,16 +20,19 @@ from typing import Literal
 import numpy as np
 
 from latentcraft.agents.playback import RolloutResult, pad_to_chunks, rollout
-from latentcraft.agents.rollout_files import check_folder, write_folder, write_overview, write_sheet, write_strip
-from latentcraft.agents.script import Script, load_script
+from latentcraft.agents.rollout_files import check_places, write_folder, write_overview, write_sheet, write_strip
+from latentcraft.agents.script import Script, bundled_scripts, load_script
 from latentcraft.agents.seeds import read_seeds
 from latentcraft.agents.starts import make_starts, start_name
 from latentcraft.agents.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, check_suffix
+from latentcraft.errors import UserError
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
 from latentcraft.simulator.worlds import make_world
 
 __all__ = ["RolloutConfig", "RolloutResult", "Runs", "pad_to_chunks", "play", "rollout"]
 
+LIST = "list"
+"""The ``script`` that is none: bundled scripts are listed instead."""
 DEFAULT_OUT = Path("rollout.mp4")
 """What is written if nothing else is asked for."""
 
@@ -39,7 +42,7 @@ class RolloutConfig:
     """What ``latentcraft rollout`` plays and what it writes."""
 
     script: str = "tour"
-    """A bundled script's name or a YAML file (see :mod:`latentcraft.agents.script`)."""
+    """A bundled script's name (``list`` lists them) or a YAML file (see :mod:`latentcraft.agents.script`)."""
     params: Mapping[str, str] = field(default_factory=dict)
     """Values for the script's parameters, as in ``params.distance=3s``."""
     script_seed: int | Literal["each"] | None = None
@@ -79,6 +82,10 @@ class RolloutConfig:
     """One of :data:`latentcraft.model.tasks.TASKS`."""
     scale: int | None = None
     """Whole factor by which videos are enlarged; null picks a watchable one."""
+
+    def __post_init__(self) -> None:
+        if self.scale is not None and self.scale < 1:
+            raise UserError(f"scale={self.scale} must be 1 or more, or null for a watchable one")
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,9 @@ def play(config: RolloutConfig, *, progress: bool = False) -> Runs:
 
 def main(config: RolloutConfig) -> int:
     """Run ``latentcraft rollout``."""
+    if config.script == LIST:
+        print("\n".join(f"{name}: {about_script(name)}" for name in bundled_scripts()))
+        return 0
     out = config.out
     if config.folder is config.out is config.strip is config.sheet is None:
         out = DEFAULT_OUT
@@ -167,12 +177,18 @@ def main(config: RolloutConfig) -> int:
     for path, suffixes in ((out, VIDEO_SUFFIXES), (config.strip, PICTURE_SUFFIXES), (config.sheet, PICTURE_SUFFIXES)):
         if path is not None:
             check_suffix(path, suffixes)
-    if config.folder is not None:
-        check_folder(config.folder, _starts(config))
+    check_places(config.folder, (out, config.strip, config.sheet), _starts(config))
     runs = play(config, progress=True)
     files = runs.write(config.folder, out=out, strip=config.strip, sheet=config.sheet, scale=config.scale)
     print(summary(config, runs, files))
     return 0
+
+
+def about_script(name: str) -> str:
+    """Return what a bundled script does and which parameters it takes."""
+    script = load_script(name)
+    params = ", ".join(f"params.{key}={value}" for key, value in script.params.items())
+    return script.about + (f" [{params}]" if params else "")
 
 
 def summary(config: RolloutConfig, runs: Runs, files: Sequence[Path]) -> str:

@@ -5,6 +5,7 @@ error names it.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,14 +47,21 @@ def file_stem(start: Start) -> str:
     return re.sub(r"[^\w.-]+", "_", start_name(start)).strip("_")
 
 
-def check_folder(folder: Path, starts: Sequence[Start]) -> None:
-    """Raise a UserError if the runs cannot be written to ``folder``; worth asking before long work."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"folder={folder} is a file; name a directory")
-    stems = [file_stem(start) for start in starts]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        raise UserError(f"two runs would both be {folder / twice}...; give each seed once")
+def check_places(folder: Path | None, files: Sequence[Path | None], starts: Sequence[Start]) -> None:
+    """Raise a UserError if ``folder`` or ``files`` cannot be written; worth asking before long work."""
+    if folder is not None:
+        stems = [file_stem(start) for start in starts]
+        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+        if twice is not None:
+            raise UserError(f"two runs would both be {folder / twice}...; give each seed once")
+    for directory in (folder, *(file.parent for file in files if file is not None)):
+        if directory is None:
+            continue
+        existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            raise UserError(f"cannot write to {directory}: {existing} is a file; name another directory")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"cannot write to {directory}: no permission for {existing}; name another directory")
 
 
 def write_folder(
@@ -74,7 +82,7 @@ def write_folder(
     Raises:
         UserError: a file cannot be written, two starts would have files of the same names.
     """
-    check_folder(folder, starts)
+    check_places(folder, [], starts)
     written: list[Path] = []
     for index, start in enumerate(starts):
         stem = file_stem(start)

@@ -113,6 +113,13 @@ def test_a_dream_and_its_reference_are_kept_side_by_side(tmp_path: Path, tiny_ch
     assert frame_count(tmp_path / "runs" / "seed_900002_side_by_side.mp4") == 9
 
 
+def test_the_bundled_scripts_are_listed(capsys, fake_worlds: list[FakeWorld]):
+    assert main(compose_config("rollout", ["script=list"])) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) >= 6 and not fake_worlds
+    assert any(line.startswith("build_tower: ") and "params.height=5" in line for line in printed)
+
+
 def test_nothing_asked_for_writes_a_video(tmp_path: Path, fake_worlds: list[FakeWorld], monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "short.yaml").write_text("- wait: 2 chunks")
@@ -271,7 +278,10 @@ def test_a_dream_starts_from_a_picture_an_episode_or_nothing(tmp_path: Path, tin
         ("seeds=[]", "is no seed"),
         ("seeds=[900001,x]", "seeds=x is no seed"),
         ("seeds=900001,900001 folder=x", "give each seed once"),
-        ("folder=pyproject.toml", "is a file"),
+        ("folder=pyproject.toml", "pyproject.toml is a file; name another directory"),
+        ("folder=pyproject.toml/x", "pyproject.toml is a file"),
+        ("out=pyproject.toml/a/x.mp4", "pyproject.toml is a file"),
+        ("scale=0", "scale=0 must be 1 or more"),
         ("params.speed=2", "tour.yaml has no parameter 'speed'; it takes none"),
         ("script_seed=some", "script_seed=some is not valid"),
         ("frame=3", "frame=3 must"),
@@ -283,7 +293,10 @@ def test_a_dream_starts_from_a_picture_an_episode_or_nothing(tmp_path: Path, tin
         ("world=dreem", "did you mean dream"),
     ],
 )
-def test_bad_words_fail_before_any_world_is_made(word: str, reason: str, fake_worlds: list[FakeWorld]):
+def test_bad_words_fail_before_any_world_is_made(
+    word: str, reason: str, root: Path, fake_worlds: list[FakeWorld], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(root)
     with pytest.raises(UserError, match=reason):
         main(compose_config("rollout", word.split()))
     assert not fake_worlds
