@@ -4,10 +4,10 @@
 
     from latentcraft.agents import rollout
 
-    config = rollout.RolloutConfig(script="tour", world="both", seeds="900001-900004", params={"distance": "3s"})
+    config = rollout.RolloutConfig("build_tower", {"height": "3"}, world="both", seeds="900001-900002")
     runs = rollout.play(config)
     runs.write(folder="runs")  # a video and an action log for every run, dream beside reference, a contact sheet
-    print(runs["dream"].frames.shape, runs["dream"].rewards.sum())  # (4, 240, 96, 160, 3), uint8
+    print(runs["dream"].frames.shape, runs["dream"].rewards.sum())  # frames: uint8 (2, 296, 96, 160, 3)
 
 :func:`rollout` plays any actions in any world.
 """

@@ -1,5 +1,7 @@
 import errno
 import json
+import re
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,16 +172,19 @@ def test_the_same_rollout_twice_leaves_the_same_files(tmp_path: Path, fake_world
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
-def test_five_lines_of_python_do_the_same(tmp_path: Path, fake_worlds: list[FakeWorld], monkeypatch):
+def test_five_lines_of_python_do_the_same(tmp_path: Path, fake_worlds: list[FakeWorld], monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "hop.yaml").write_text("- {hold: forward + jump, for: 1s}")
-    config = module.RolloutConfig(script="hop.yaml", world="both", seeds="900001-900002")
-    runs = module.play(config)
-    files = runs.write(folder="runs", out="all.mp4", strip="strip.png", sheet="sheet.png")
-    assert runs["dream"].frames.shape == (2, 20, 16, 48, 3)
-    assert len(files) == 14 and all(path.stat().st_size for path in files)
+    monkeypatch.setattr("latentcraft.agents.rollout_files.watchable_scale", lambda width: 1)  # for speed
+    lines = module.__doc__.split(".. code-block:: python")[1].split(":func:")[0]
+    exec(textwrap.dedent(lines), names := {})  # the example as it is documented
+    runs = names["runs"]
+    shape = re.search(r"uint8 (\(.*?\))", lines)[1].replace("96, 160", "16, 48")
+    assert capsys.readouterr().out.startswith(shape)
+    assert len(list((tmp_path / "runs").iterdir())) == 11
     np.testing.assert_array_equal(runs["dream"].frames, runs["voxel"].frames)  # fake worlds are all alike
-    assert [script.name for script in runs.scripts] == ["hop"] * 2
+    assert [script.params["height"] for script in runs.scripts] == ["3", "3"]
+    files = runs.write(out="all.mp4", strip="strip.png", sheet="sheet.png")
+    assert len(files) == 3 and all(path.stat().st_size for path in files)
 
 
 def test_every_run_may_draw_for_itself(tmp_path: Path, fake_worlds: list[FakeWorld]):
