@@ -15,6 +15,9 @@ Fields = dict[str, yaml.Node]
 Running = tuple[tuple[str, str], ...]
 """Scripts that run each other, outermost first, each with the name of its file."""
 
+MAX_TEXT = 1000
+"""Longest value; parameters made of parameters could otherwise grow without end."""
+
 _PARAM = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 _NULL = "tag:yaml.org,2002:null"
 
@@ -46,8 +49,10 @@ class Scope:
         """Return the text of a scalar with its parameters filled in, unless it is to be taken ``literal``-ly."""
         if not isinstance(node, yaml.ScalarNode):
             self.fail(node, f"{what} must be plain text or a number, not a list or a mapping")
-        text = " ".join(str(node.value).split())
-        names = [] if literal else list(dict.fromkeys(_PARAM.findall(text)))
+        text = self._short(node, what, " ".join(str(node.value).split()))
+        if literal:
+            return replace(self.at(node), text=text)
+        names = list(dict.fromkeys(_PARAM.findall(text)))
         for name in names:
             if name not in self.params:
                 known = suggest(name, self.params) if self.params else f"add `params: {{{name}: 2s}}` at the top"
@@ -55,10 +60,15 @@ class Scope:
         note = ", ".join(f"${name} = {self.params[name]!r}" for name in names)
         return replace(
             self.at(node),
-            text=_PARAM.sub(lambda match: self.params[match[1]], text) if names else text,
+            text=self._short(node, what, _PARAM.sub(lambda match: self.params[match[1]], text)),
             note=f" (with {note})" if names else "",
             exact=node.style is None and not names and node.start_mark.line == node.end_mark.line,
         )
+
+    def _short(self, node: yaml.Node, what: str, text: str) -> str:
+        if len(text) > MAX_TEXT:
+            self.fail(node, f"{what} is {len(text)} letters long; at most {MAX_TEXT}")
+        return text
 
     def fields(self, node: yaml.MappingNode, known: tuple[str, ...], hints: Mapping[str, str] | None = None) -> Fields:
         """Return the values of a mapping whose keys must be ``known``."""

@@ -310,6 +310,15 @@ def test_many_small_aliases_cannot_blow_up_either():
         parse_script(f"- {branches}")
 
 
+def test_parameters_of_parameters_cannot_blow_up():
+    lines = ["params: {a: 11111111}", "scripts:", "  s0: {params: {b: 1s}, steps: [wait: 1s]}"]
+    for i in range(1, 7):
+        b = "$b" * 20
+        lines.append(f"  s{i}: {{params: {{b: $a}}, steps: [{{run: s{i - 1}, with: {{b: {b}}}}}]}}")
+    with pytest.raises(UserError, match="letters long; at most 1000"):
+        parse_script("\n".join([*lines, "steps: [run: s6]"]))
+
+
 def test_files_are_found_or_named(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text("- wait: 1s")
