@@ -71,7 +71,7 @@ class RolloutConfig:
     strip: Path | None = None
     """PNG film strip (frames at 0, 0.2, 1, 2, 5, 10 s); null for none."""
     sheet: Path | None = None
-    """PNG contact sheet (ten moments from start to end); null for none."""
+    """PNG contact sheet (moments evenly spread from start to end); null for none."""
     steps: int = 4
     """Denoising steps of the dream: 1, 2, 4 or 8."""
     checkpoint: Path | None = None

@@ -17,22 +17,26 @@ from latentcraft.agents.starts import start_name
 from latentcraft.agents.video import (
     SHEET_COLUMNS,
     STRIP_TIMES,
+    contact_sheet,
     enlarge,
     even_times,
     film_strip,
     side_by_side,
     watchable_scale,
+    write_png,
     write_video,
 )
 from latentcraft.errors import UserError
 from latentcraft.model.episodes import EpisodeWriter
-from latentcraft.simulator.protocol import Start
+from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start
 
 Results = Mapping[str, RolloutResult]
 
 TITLES = {"voxel": "reference"}
 """What pictures and files call a world, where that is not its name."""
 SHEET, PAIR = "contact_sheet.png", "side_by_side"
+SINGLE_ROWS = 4
+"""Rows of a contact sheet that shows one run."""
 MAX_HEIGHT = 2160
 """Pixels: a video of many runs is made no taller, since players give up on it."""
 
@@ -155,9 +159,17 @@ def write_strip(path: Path, results: Results, starts: Sequence[Start]) -> None:
 
 
 def write_sheet(path: Path, results: Results, starts: Sequence[Start]) -> None:
-    """Write a PNG of moments evenly spread from start to end, one row a run."""
+    """Write a PNG of moments evenly spread from start to end: a row a run, or several rows of a single run."""
+    films = _films(results, starts)
     ticks = next(iter(results.values())).frames.shape[1]
-    film_strip(_films(results, starts), path, times=even_times(ticks, SHEET_COLUMNS))
+    if len(films) > 1:
+        film_strip(films, path, times=even_times(ticks, SHEET_COLUMNS))
+        return
+    (film,) = films.values()
+    times = even_times(ticks, SHEET_COLUMNS * SINGLE_ROWS)
+    rows = [times[first : first + SHEET_COLUMNS] for first in range(0, len(times), SHEET_COLUMNS)]
+    grid = [[film[round(time * TICKS_PER_SECOND)] for time in row] for row in rows]
+    write_png(path, contact_sheet(grid, [f"{row[0]:g} s" for row in rows]))
 
 
 def _films(results: Results, starts: Sequence[Start]) -> dict[str, np.ndarray]:

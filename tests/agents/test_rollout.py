@@ -12,7 +12,7 @@ from fake_world import FakeWorld
 from PIL import Image
 
 from latentcraft.agents import rollout as module
-from latentcraft.agents.rollout import RolloutConfig, main, pad_to_chunks, play, rollout
+from latentcraft.agents.rollout import RolloutConfig, Runs, main, pad_to_chunks, play, rollout
 from latentcraft.agents.script import load_script, parse_script
 from latentcraft.agents.seeds import read_seeds
 from latentcraft.configs.compose import compose_config
@@ -218,6 +218,26 @@ def test_a_failed_file_is_named_and_leaves_what_was_there(tmp_path: Path, fake_w
             patch.setattr(function, full)
             runs.write(folder=tmp_path)
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_a_contact_sheet_has_a_row_for_every_run(tmp_path: Path, fake_worlds: list[FakeWorld]):
+    (tmp_path / "short.yaml").write_text("- {hold: jump, turn: left 90, for: 6s}")
+    runs = play(RolloutConfig(script=str(tmp_path / "short.yaml"), world="both", seeds=(900001, 900002)))
+    runs.write(sheet=tmp_path / "x.png")
+    sheet = np.asarray(Image.open(tmp_path / "x.png"))
+    assert sheet.shape[0] == 24 + 4 * (16 + 4)
+    np.testing.assert_array_equal(sheet[-16 - 4 : -4, -48 - 4 : -4], runs["voxel"].frames[1, -1])
+
+
+def test_a_contact_sheet_of_a_single_run_has_more_moments(tmp_path: Path):
+    starts = [Start(seed=900001)]
+    result = rollout(FakeWorld(), noop(120), starts)
+    Runs({"dream": result}, starts, []).write(sheet=tmp_path / "x.png")
+    sheet = np.asarray(Image.open(tmp_path / "x.png"))
+    assert sheet.shape[0] == 4 + 4 * (16 + 4)
+    left = sheet.shape[1] - 10 * (32 + 4)
+    np.testing.assert_array_equal(sheet[4:20, left : left + 32], result.start[0])
+    np.testing.assert_array_equal(sheet[-16 - 4 : -4, -32 - 4 : -4], result.frames[0, -1])
 
 
 def test_more_frames_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch):
