@@ -18,27 +18,65 @@ A script is a list of steps, each a short mapping; the same file gives the same 
           - {hold: attack, for: 2 chunks}
           - {turn: right 45}
 
-Durations are seconds (``2s``, ``1.5``, ``250ms``), ``8 ticks`` (1/20 s each) or ``2 chunks``, rounded to the nearest
-tick. Keys are those of :data:`latentcraft.model.actions.BUTTONS`, with ``dig`` for attack and ``place`` for use.
+Durations are seconds (``2s``, ``1.5``, ``250ms``, ``1 min``), ``8 ticks`` (1/20 s each) or ``2 chunks``, rounded to
+the nearest tick. Keys are those of :data:`latentcraft.model.actions.BUTTONS`, with ``dig`` for attack and ``place`` for
+use.
+
+**Parameters** have names, defaults (none: they must be given) and can be written wherever a value can; ``latentcraft
+rollout params.distance=3s`` and :func:`load_script` change them. **Named scripts** are parts that ``run`` plays: the
+file's own, bundled ones, or other files (``run: parts/dig.yaml``, beside this one), each with parameters of its own:
+
+.. code-block:: yaml
+
+    params: {distance: 2s, side: left}
+    scripts:
+      chop:
+        params: {time: 1s}
+        steps:
+          - {hold: attack, for: $time}
+      look_round:
+        - turn: right 360
+    steps:
+      - {hold: forward, for: $distance}
+      - {turn: $side 90}
+      - run: chop
+        with: {time: 3s}
+      - run: look_round
+
+**Chance**: a range is drawn from (``wait: 1s to 3s``, ``turn: left 30 to 60``, ``repeat: 2 to 4``, ``select: 1 to 9``),
+``either`` leaves the side open, and ``choose`` plays one of its branches, each a step or a list of steps. Every pass of
+a ``repeat`` draws anew. ``seed: 7`` in the file, or the ``seed`` given to :func:`load_script`, decides all of it:
+
+.. code-block:: yaml
+
+    seed: 7
+    steps:
+      - repeat: 3 to 5
+        steps:
+          - {hold: forward, turn: either 10 to 40, for: 1s to 2s}
+          - choose:
+              - {hold: jump, for: 0.5s}
+              - [{look: down 30}, {hold: dig, for: 2s}, {look: up 30}]
+
+All that can be wrong is found when the script is read, whichever way the draws fall.
 """
 
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import numpy as np
-import yaml
 
-from latentcraft.agents.script_parser import MAX_DEPTH, ScriptParser
-from latentcraft.errors import UserError
+from latentcraft.agents.script_files import ScriptText, bundled_scripts, read_script
+from latentcraft.agents.script_parser import ScriptParser
 
-MAX_BYTES = 1 << 20
-"""Largest script file."""
+__all__ = ["Script", "bundled_scripts", "load_script", "parse_script"]
 
 
 @dataclass(frozen=True)
 class Script:
-    """A parsed script."""
+    """A script that was read."""
 
     name: str
     """The file's stem."""
@@ -46,62 +84,51 @@ class Script:
     """Its ``about`` line, empty if it has none."""
     actions: np.ndarray
     """``float32 (T, 20)``, one action vector a tick."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    """Every parameter of the script with its value."""
+    seed: int = 0
+    """What chance began with."""
 
 
-def bundled_scripts() -> tuple[str, ...]:
-    """Return the names of the scripts that ship with the package."""
-    folder = resources.files("latentcraft.agents.scripts")
-    return tuple(sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml")))
-
-
-def load_script(name_or_path: str | Path, *, chunk: int = 4) -> Script:
+def load_script(
+    name_or_path: str | Path,
+    *,
+    chunk: int = 4,
+    params: Mapping[str, object] | None = None,
+    seed: int | None = None,
+) -> Script:
     """Read a bundled script by name (``tour``) or any script file by path.
 
     Args:
         name_or_path: a bundled name, or a path (anything with a suffix or a folder in it, or an existing file).
         chunk: ticks in a chunk, what the unit ``chunks`` means.
+        params: values that take the place of the parameters' defaults.
+        seed: what chance begins with; None takes the file's ``seed``, or 0.
 
     Raises:
-        UserError: no such script, or ``file.yaml:LINE:COLUMN: reason; mend``.
+        UserError: no such script or parameter, or ``file.yaml:LINE:COLUMN: reason; mend``.
     """
-    path = Path(name_or_path)
-    try:
-        if path.is_file() or path.suffix or len(path.parts) != 1:
-            source, data = str(path), path.read_bytes()
-        elif str(path) in bundled_scripts():
-            source = f"{path}.yaml"
-            data = (resources.files("latentcraft.agents.scripts") / source).read_bytes()
-        else:
-            raise UserError(f"no script {str(path)!r}; give a .yaml file or one of {', '.join(bundled_scripts())}")
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason, names = getattr(error, "strerror", None) or error, ", ".join(bundled_scripts())
-        raise UserError(f"cannot read script {str(path)!r}: {reason}; bundled: {names}") from error
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{source}: {len(data)} bytes is no action script; at most {MAX_BYTES}")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source}: not UTF-8 text at byte {error.start}; save it as UTF-8") from error
-    return parse_script(text, source=source, chunk=chunk)
+    return _play(read_script(name_or_path), chunk, params, seed)
 
 
-def parse_script(text: str, *, source: str = "script.yaml", chunk: int = 4) -> Script:
-    """Parse script text; ``source`` is the file name that errors show.
+def parse_script(
+    text: str,
+    *,
+    source: str = "script.yaml",
+    chunk: int = 4,
+    params: Mapping[str, object] | None = None,
+    seed: int | None = None,
+) -> Script:
+    """Read script text; ``source`` is the file name that errors show, the rest is as for :func:`load_script`.
 
     Raises:
         UserError: ``source:LINE:COLUMN: reason; mend``.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise UserError(f"{where}: not valid YAML: {error.problem or error.context}; mend the syntax") from error
-    except yaml.YAMLError as error:  # a reader error: characters YAML does not allow
-        raise UserError(f"{source}: not valid YAML: {' '.join(str(error).split())}; mend the syntax") from error
-    except RecursionError as error:
-        raise UserError(f"{source}: nested too deeply; at most {MAX_DEPTH} repeats inside each other") from error
-    if node is None:
-        raise UserError(f"{source}:1:1: the script is empty; write a list of steps")
-    about, actions = ScriptParser(source, chunk).script(node)
-    return Script(Path(source).stem, about, actions)
+    return _play(ScriptText(source, text), chunk, params, seed)
+
+
+def _play(text: ScriptText, chunk: int, params: Mapping[str, object] | None, seed: int | None) -> Script:
+    given = {name: str(value) for name, value in (params or {}).items()}
+    parsed = ScriptParser(chunk).script(text, given)
+    seed = parsed.seed if seed is None else seed
+    return Script(Path(text.source).stem, parsed.about, parsed.body.play(Random(seed)), parsed.params, seed)

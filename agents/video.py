@@ -19,6 +19,8 @@ from latentcraft.simulator.protocol import TICKS_PER_SECOND
 
 STRIP_TIMES = (0.0, 0.2, 1.0, 2.0, 5.0, 10.0)
 """Seconds at which a film strip looks: one chunk, then the times at which drift shows."""
+SHEET_COLUMNS = 10
+"""Moments on a contact sheet."""
 CRF = 18
 """H.264 quality; 18 is the usual "visually lossless"."""
 WATCHABLE_WIDTH = 640
@@ -189,6 +191,11 @@ def film_strip(
     shown = [(time, round(time * fps)) for time in times if round(time * fps) < length]
     grid = [[enlarge(frames[index], scale) for _, index in shown] for frames in rows.values()]
     write_png(path, contact_sheet(grid, list(rows), [f"{time:g} s" for time, _ in shown]))
+
+
+def even_times(ticks: int, columns: int, fps: int = TICKS_PER_SECOND) -> list[float]:
+    """Return ``columns`` moments in seconds from 0 to ``ticks``, evenly spread, each at a tick (fewer if few ticks)."""
+    return [tick / fps for tick in sorted({round(ticks * i / max(1, columns - 1)) for i in range(columns)})]
 
 
 def contact_sheet(
