@@ -14,7 +14,7 @@ from torch import Tensor
 
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.depth import DepthNet
-from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample
+from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample, surprise
 from latentcraft.model.scene import POOL, Place, Scene, Seen, Views, predicted_eyes, strayed, views_of
 
 LOOKED_AT = 16
@@ -131,6 +131,23 @@ class Guesser:
                 actions[:, index], has_actions, eyes[:, index], predict=predict,
             )  # fmt: skip
         return views, seen
+
+    @torch.no_grad()
+    def show(self, latents: Tensor, guess: Guess, places: Sequence[Place | None]) -> np.ndarray:
+        """Return the frames ``uint8 (b, f, H, W, 3)`` of dreamed chunks ``(b, f, h, w, c)``: decoded, with remembered
+        pixels over them where both show the same.
+
+        Args:
+            latents: of the chunks.
+            guess: what their denoising started from.
+            places: the worlds' memories.
+        """
+        frames = self.autoencoder.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]).cpu().numpy()
+        news, spread = surprise(latents, guess).cpu().numpy(), guess.spread[..., 0].cpu().numpy()
+        for index, place in enumerate(places):
+            if place is not None:
+                frames[index] = place.sharpened(frames[index], news[index], spread[index])
+        return frames
 
     @staticmethod
     def look(depth: DepthNet, picture: Tensor, pitches: Tensor) -> Seen:

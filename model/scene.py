@@ -22,6 +22,8 @@ TELEPORT = 8.0
 NEWS = 4.0
 """Squared error of a dreamed position, in variances that the judge expected, from which on something has changed there:
 a crack, a block gone. Real chunks that merely go on exceed it in 3 % of their positions."""
+VAGUE = 0.4
+"""Spread of the guess from which on memory is shown no longer: it may be bent or torn, which a dream mends."""
 SHARP = 1.5
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
 POOL = ThreadPoolExecutor(2)
@@ -128,7 +130,7 @@ class Place:
         self.speed = from_world(step, torch.from_numpy(eyes[-1:, 3]))[0].numpy()
         self.eye = eyes[-1].copy()
 
-    def sharpened(self, frames: np.ndarray, surprise: np.ndarray) -> np.ndarray:
+    def sharpened(self, frames: np.ndarray, surprise: np.ndarray, spread: np.ndarray) -> np.ndarray:
         """Lay over decoded ``frames uint8 (f, H, W, 3)`` the pixels of :attr:`ahead` that show the same, as sharp as
         they were when first seen; whatever was dreamed otherwise stays as it was dreamed, and is what is remembered.
 
@@ -136,15 +138,16 @@ class Place:
             frames: of the chunk.
             surprise: how far its latents are from the guess, ``(f, h, w)``; see
                 :func:`latentcraft.model.motion.surprise`.
+            spread: of the guess, ``(f, h, w)``.
         """
         scale = frames.shape[1] // surprise.shape[1]
-        news = (surprise > NEWS).repeat(scale, 1).repeat(scale, 2)
+        news, vague = ((part).repeat(scale, 1).repeat(scale, 2) for part in (surprise > NEWS, spread > VAGUE))
         self.changed = news[-1]
         if self.ahead is None:
             return frames
         out = frames.copy()
-        for frame, new, picture, known, coarseness in zip(out, news, *self.ahead, strict=True):
-            same = known & (coarseness < SHARP) & ~self.attached & ~new & ~contradicts(picture, known, frame)
+        for frame, other, picture, known, coarseness in zip(out, news | vague, *self.ahead, strict=True):
+            same = known & (coarseness < SHARP) & ~self.attached & ~other & ~contradicts(picture, known, frame)
             frame[same] = picture[same]
         return out
 

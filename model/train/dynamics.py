@@ -189,7 +189,9 @@ class DynamicsStage:
 
     @torch.no_grad()
     def own_rollout(self, clips: Clips, has_actions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return ``clips``' latents, from a random chunk on as the net itself dreams them under the same actions."""
+        """Return ``clips``' latents, from a random chunk on as the net itself dreams them under the same actions, with
+        a memory of what it showed, as in play.
+        """
         b, t = clips.latents.shape[:2]
         shape = clips.latents[:, 0].shape
         cache = self.network.empty_cache(b, (shape[2], shape[3]))
@@ -199,18 +201,19 @@ class DynamicsStage:
         guided = guided.to(self.device)[:, None, None, None, None]
         told: dict[str, Any] = {"task": clips.task, "has_actions": has_actions.to(self.device)}
         chunks = []
-        places = [self.guess.place((DOWNSAMPLING * shape[2], DOWNSAMPLING * shape[3])) for _ in range(b)]
+        places, shown = [self.guess.place((DOWNSAMPLING * shape[2], DOWNSAMPLING * shape[3])) for _ in range(b)], None
         for index, chunk in enumerate(clips.latents.unbind(1)):
             actions = clips.actions[:, index]
             noise, context_noise = torch.randn((2, *shape), generator=generator).to(self.device)
             eyes = clips.eyes[:, index]
-            guess = self.guess(cache.last, actions, told["has_actions"], places=places, eyes=eyes)
+            guess = self.guess(cache.last, actions, told["has_actions"], places=places, eyes=eyes, shown=shown)
             dreaming = index >= first
             if dreaming.any():
                 dream = denoise(self.network, cache, guess, noise, actions, steps=OWN_STEPS, **told)
                 kept = dreaming[:, None, None, None, None] & ~(guided & (guess.spread > UNKNOWN))
                 chunk = torch.where(kept, dream, chunk)
             commit(self.network, cache, guess, chunk, context_noise, actions, **told)
+            shown = self.guess.show(chunk, guess, places)[:, -1]
             chunks.append(chunk)
         return torch.stack(chunks, 1)
 
@@ -254,18 +257,19 @@ class DynamicsStage:
         b, _, _, h, w, _ = latents.shape
         cache = self.average.empty_cache(b, (h, w))
         generator = torch.Generator().manual_seed(self.seed)
-        rows = []
+        rows, last = [], None
         places = [self.guess.place((DOWNSAMPLING * h, DOWNSAMPLING * w)) for _ in range(b)]
         for index in range(t):
             actions, task = clips.actions[:shown, index], clips.task[:shown]
             noise, context_noise = torch.randn((2, *latents[:, 0].shape), generator=generator).to(latents.device)
             chunk = latents[:, index]
-            guess = self.guess(cache.last, actions, places=places)
+            guess = self.guess(cache.last, actions, places=places, shown=last)
             if index >= context:
                 chunk = denoise(self.average, cache, guess, noise, actions, steps=self.config.sample_steps, task=task)
             commit(self.average, cache, guess, chunk, context_noise, actions, task=task)
-            rows.append(chunk[:, -1])
-        dream = self.autoencoder.decode(torch.stack(rows, 1).flatten(0, 1)).unflatten(0, (b, t))
+            last = self.guess.show(chunk, guess, places)[:, -1]
+            rows.append(torch.from_numpy(last.copy()))
+        dream = torch.stack(rows, 1)
         truth = self.autoencoder.decode(latents[:, :, -1].flatten(0, 1)).unflatten(0, (b, t))
         shown_chunks = [index for index in range(context - 1, t) if (index - context + 1) % 2 == 0]
         pairs = [row.cpu() for i in range(b) for row in (truth[i, shown_chunks], dream[i, shown_chunks])]

@@ -51,8 +51,12 @@ class Stage(Protocol):
 
     name: str
     optimizer: MasterOptimizer
-    network: nn.Module
-    average: nn.Module
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    @property
+    def average(self) -> nn.Module: ...
 
     def train_step(self, step: int, steps: int) -> dict[str, float]: ...
 

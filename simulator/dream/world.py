@@ -12,7 +12,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, check_vectors
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
-from latentcraft.model.motion import Guess, surprise
+from latentcraft.model.motion import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, expected_reward
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
@@ -206,10 +206,7 @@ class DreamWorld:
             {"caption": caption, "task": spec.task, "uncertainty": unsure}
             for caption, unsure in zip(self._captions, uncertainty, strict=True)
         ]
-        frames, news = self._decode(latents), surprise(latents, guess).numpy()
-        for index, place in enumerate(self._places):
-            if place is not None:
-                frames[index] = place.sharpened(frames[index], news[index])
+        frames = self.model.guesser.show(latents, guess, self._places)
         self._frames = frames
         return Chunk(frames.copy(), rewards, terminated, infos)
 

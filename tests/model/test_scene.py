@@ -136,18 +136,24 @@ def test_remembered_pixels_are_laid_over_only_where_the_dream_shows_the_same(gue
     eyes = np.zeros((2, 5))
     views_of([place], eyes[None])
     plain, expected = np.full((2, *SIZE, 3), 119, np.uint8), np.ones((2, 4, 6))
-    np.testing.assert_array_equal(place.sharpened(plain, expected), np.stack([picture] * 2))
+    sure = 0.2 * expected
+    np.testing.assert_array_equal(place.sharpened(plain, expected, sure), np.stack([picture] * 2))
     changed = plain.copy()
     changed[1, 10:20, 10:30] = 255
-    shown = place.sharpened(changed, expected)
+    shown = place.sharpened(changed, expected, sure)
     assert (shown[1, 12:18, 12:28] == 255).all()
     np.testing.assert_array_equal(shown[0], picture)
     # A small change that the judge did not expect, such as a crack, is shown too, and remembered.
     surprising = expected.copy()
     surprising[1, 1, 2] = 9.0
-    shown = place.sharpened(plain, surprising)
+    shown = place.sharpened(plain, surprising, sure)
     np.testing.assert_array_equal(shown[1, 8:16, 16:24], plain[1, 8:16, 16:24])
     np.testing.assert_array_equal(shown[1, :8], picture[:8])
+    # Where the judge doubts what is remembered, the dream is shown; what is remembered stays.
+    shown_vague = place.sharpened(plain, expected, np.full_like(sure, 0.8))
+    np.testing.assert_array_equal(shown_vague, plain)
+    assert not place.changed.any()
+    shown = place.sharpened(plain, surprising, sure)
     place.remember(shown[1], np.full(SIZE, 5.0, np.float32), 0.0)
     assert place.memory.count == 2 and place.memory.own[1, 8:16, 16:24].all()
     assert not place.memory.own[0, 9:15, 17:23].any() and place.memory.own[0, 20:, :].all()
