@@ -1,12 +1,13 @@
-"""The picture in the window: one frame, crisply enlarged, with lines of text over it."""
+"""The picture in the window: frames, crisply enlarged, with lines of text over them."""
 
 import os
 from collections.abc import Sequence
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # before the import, or it greets on standard output
 
-import numpy as np
 import pygame
+
+from latentcraft.agents.panes import Pane, arrange, factor_of
 
 DESKTOP_SHARE = 0.75
 """The first window takes at most this share of the desktop's width and height."""
@@ -15,6 +16,8 @@ UNSEEN_DRIVERS = ("dummy", "offscreen")
 FONT_HEIGHT = 20
 EDGE = 6
 """Pixels between the window's edge and text."""
+GAP = 2
+"""Pixels of the line between two panes."""
 INK, SHADE = (240, 240, 240), (0, 0, 0, 150)
 
 
@@ -66,39 +69,69 @@ class Screen:
             pygame.display.set_mode(self._window_size, pygame.RESIZABLE)
 
     def draw(
-        self, frame: np.ndarray | None, figures: Sequence[str], help_page: Sequence[tuple[str, str]], note: str
+        self, rows: list[list[Pane]], figures: Sequence[str], help_page: Sequence[tuple[str, str]], note: str
     ) -> None:
-        """Show ``frame`` ``uint8 (H, W, 3)`` with figures above, the help page below them, a note at the bottom."""
+        """Show rows of panes, figures above, the help page below them, a note at the bottom."""
         surface = pygame.display.get_surface()
         surface.fill((0, 0, 0))
-        if frame is not None:
-            height, width = frame.shape[:2]
-            # Whole factors only, so that every pixel of the world is a square of equal size.
-            factor = max(1, min(surface.get_width() // width, surface.get_height() // height))
-            picture = pygame.image.frombuffer(frame.tobytes(), (width, height), "RGB")
-            picture = pygame.transform.scale(picture, (width * factor, height * factor))
-            surface.blit(picture, picture.get_rect(center=surface.get_rect().center))
+        if rows:
+            self._panes(surface, rows)
         below = self._sheet([(line,) for line in figures], EDGE)
-        self._sheet(help_page, below + EDGE)
+        self._sheet(help_page, below + EDGE, columns=2)
         if note:
             self._sheet([(note,)], surface.get_height() - FONT_HEIGHT - EDGE)
         pygame.display.flip()
+
+    def _panes(self, surface: pygame.Surface, rows: list[list[Pane]]) -> None:
+        height, width = rows[0][0].picture.shape[:2]
+        rows = arrange(rows, (height, width), surface.get_size())
+        # Whole factors only, so that every pixel of the world is a square of equal size.
+        factor = factor_of(rows, (height, width), surface.get_size())
+        columns = max(map(len, rows))
+        place = pygame.Rect(0, 0, width * factor * columns, height * factor * len(rows))
+        place.center = surface.get_rect().center
+        for y, row in enumerate(rows):
+            for x, (label, frame) in enumerate(row):
+                picture = pygame.image.frombuffer(frame.tobytes(), (width, height), "RGB")
+                picture = pygame.transform.scale(picture, (width * factor, height * factor))
+                corner = (place.left + x * width * factor, place.top + y * height * factor)
+                surface.blit(picture, corner)
+                if label:
+                    self._label(label, corner[0] + width * factor - EDGE, corner[1] + height * factor - EDGE)
+            if y:
+                pygame.draw.line(surface, (0, 0, 0), (place.left, corner[1]), (place.right, corner[1]), GAP)
+        for x in range(1, columns):
+            at = place.left + x * width * factor
+            pygame.draw.line(surface, (0, 0, 0), (at, place.top), (at, place.bottom), GAP)
+
+    def _label(self, text: str, right: int, bottom: int) -> None:
+        """Write ``text`` on a dark sheet that ends at (right, bottom)."""
+        words = self._font.render(text, True, INK)
+        sheet = pygame.Surface((words.get_width() + 8, words.get_height() + 4), pygame.SRCALPHA)
+        sheet.fill(SHADE)
+        sheet.blit(words, (4, 2))
+        pygame.display.get_surface().blit(sheet, sheet.get_rect(bottomright=(right, bottom)))
 
     def close(self) -> None:
         """Close the window and SDL."""
         pygame.quit()
 
-    def _sheet(self, rows: Sequence[tuple[str, ...]], top: int) -> int:
-        """Draw rows of one or two cells on a dark sheet; returns where it ends."""
+    def _sheet(self, rows: Sequence[tuple[str, ...]], top: int, columns: int = 1) -> int:
+        """Draw rows of one or two cells on a dark sheet, in ``columns`` if it is too high; returns where it ends."""
         if not rows:
             return top
         step, font = self._font.get_linesize() + 2, self._font
-        tab = max(font.size(row[0])[0] for row in rows) + 2 * FONT_HEIGHT if len(rows[0]) > 1 else 0
-        width = max(font.size(row[-1])[0] for row in rows) + tab + 8
-        sheet = pygame.Surface((width, step * len(rows) + 4), pygame.SRCALPHA)
+        surface = pygame.display.get_surface()
+        if step * len(rows) + 4 <= surface.get_height() - top:
+            columns = 1
+        tab = max(font.size(row[0])[0] for row in rows) + FONT_HEIGHT if len(rows[0]) > 1 else 0
+        wide = max(font.size(row[-1])[0] for row in rows) + tab + 8
+        high = -(-len(rows) // columns)
+        sheet = pygame.Surface((wide * columns, step * high + 4), pygame.SRCALPHA)
         sheet.fill(SHADE)
         for i, row in enumerate(rows):
+            column, y = divmod(i, high)
             for j, cell in enumerate(row):
-                sheet.blit(font.render(cell, True, INK), (4 + j * tab, 3 + i * step))
-        pygame.display.get_surface().blit(sheet, (EDGE, top))
+                sheet.blit(font.render(cell, True, INK), (4 + column * wide + j * tab, 3 + y * step))
+        surface.blit(sheet, (EDGE, top))
         return top + sheet.get_height()
