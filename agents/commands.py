@@ -7,7 +7,6 @@ thread of its own. Whatever goes wrong becomes a line the player reads, and play
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from latentcraft.agents.controls import Controls
 from latentcraft.agents.hud import clock
 from latentcraft.agents.keep import last_entries, pictures_of, write_clip
 from latentcraft.agents.loop import PlayLoop
-from latentcraft.agents.players import EXPLORER
+from latentcraft.agents.places import Places
 from latentcraft.agents.session import YOU, Session
 from latentcraft.agents.shot import Shot
 from latentcraft.agents.slots import SLOTS, SUFFIX, check_fits, read_game, slot_path, write_game
@@ -24,24 +23,6 @@ from latentcraft.agents.video import enlarge, watchable_scale, write_png
 from latentcraft.errors import UserError
 from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where what one keeps goes, and who may play."""
-
-    screenshots: Path = Path(".")
-    """Folder for screenshots and films."""
-    saves: Path = Path("saves")
-    """Folder of the save slots."""
-    recordings: Path = Path("recordings")
-    """Folder for recorded episodes."""
-    clip_seconds: float = 15.0
-    """Length of a film of the last seconds."""
-    clip_format: str = "mp4"
-    """``mp4`` or ``gif``."""
-    players: tuple[str, ...] = (EXPLORER, "tour")
-    """Whom the hand-over key lets play in turn, see :func:`latentcraft.agents.players.make_player`."""
 
 
 class Commands:

@@ -53,6 +53,11 @@ class Gamepads:
         except (ImportError, pygame.error):
             self._controller = None
 
+    @property
+    def plugged_in(self) -> bool:
+        """Whether there is any."""
+        return bool(self._pads)
+
     def handle(self, event: pygame.event.Event) -> list[tuple[str, bool]]:
         """Return the keys that went down (True) or up (False) by ``event``, in order."""
         if event.type == pygame.CONTROLLERDEVICEADDED:

@@ -38,7 +38,7 @@ COMMANDS: dict[str, str] = {
     "branch": "two futures side by side, or one again",
     "other": "what the other future does",
     "swap": "change over to the other future",
-    "hand_over": "let the next player play (press a button to take over)",
+    "hand_over": "let the next player play, in the end you",
     "truth": "show the reference world and the error",
     "hud": "show or hide the figures",
     "help": "show or hide this help",
@@ -151,5 +151,5 @@ def keys_of(action: str, keymap: Mapping[str, str]) -> list[str]:
 
 
 def _short(key: str) -> str:
-    words: Iterable[str] = key.split()
+    words: Iterable[str] = {".": "period", "-": "minus"}.get(key, key).split()  # dots are easily overlooked
     return "-".join(word.capitalize() for word in words)

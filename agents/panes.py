@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latentcraft.agents.curve import Curve
 from latentcraft.agents.shot import BRANCH, BRANCH_TRUTH, PLAYED, TRUTH, Shot
 
 GLOW = np.array([(0, 0, 0), (60, 10, 90), (190, 30, 60), (250, 140, 20), (255, 245, 180)], np.float32)
@@ -20,7 +21,7 @@ class Pane(NamedTuple):
     """``uint8 (H, W, 3)``."""
 
 
-def panes_of(shot: Shot, *, world: str, truth: bool, other: str) -> list[list[Pane]]:
+def panes_of(shot: Shot, *, world: str, truth: bool, other: str, curve: Curve) -> list[list[Pane]]:
     """Return rows of panes, each as long as the others: one for each future.
 
     Args:
@@ -28,6 +29,7 @@ def panes_of(shot: Shot, *, world: str, truth: bool, other: str) -> list[list[Pa
         world: the played world's name.
         truth: show the reference world and the error too, where there is one.
         other: what the other future does.
+        curve: of the error so far; it has room where there is one future.
     """
     views = {**shot.beside, PLAYED: shot.frame}
     rows = []
@@ -40,6 +42,8 @@ def panes_of(shot: Shot, *, world: str, truth: bool, other: str) -> list[list[Pa
             row.append(Pane("reference", views[truth_name]))
             decibel = psnr(views[name], views[truth_name])
             row.append(Pane(f"error, {decibel:.1f} dB", heat_map(views[name], views[truth_name])))
+            if BRANCH not in views:
+                row.append(Pane("error, 8 s, lines at 10, 20, 30 dB", curve.picture(*shot.frame.shape[:2])))
         rows.append(row)
     return rows
 
@@ -71,15 +75,19 @@ def arrange(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[int
         return _turned(rows, frame_size, room) if len(rows) == 2 and len(rows[0]) == 1 else rows
     row = rows[0]
     choices = [[row[at : at + columns] for at in range(0, len(row), columns)] for columns in range(1, len(row) + 1)]
-    return max(choices, key=lambda choice: (factor_of(choice, frame_size, room), len(choice[0])))
+    return max(choices, key=lambda choice: _room_for(choice, frame_size, room))
 
 
 def factor_of(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[int, int]) -> int:
     """Return the whole factor by which pictures in ``rows`` can be enlarged, at least 1."""
+    return max(1, int(_room_for(rows, frame_size, room)))
+
+
+def _room_for(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[int, int]) -> float:
     height, width = frame_size
-    return max(1, min(room[0] // (width * len(rows[0])), room[1] // (height * len(rows))))
+    return min(room[0] / (width * len(rows[0])), room[1] / (height * len(rows)))
 
 
 def _turned(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[int, int]) -> list[list[Pane]]:
     beside = [[row[0] for row in rows]]
-    return max((beside, rows), key=lambda choice: factor_of(choice, frame_size, room))
+    return max((beside, rows), key=lambda choice: _room_for(choice, frame_size, room))

@@ -118,7 +118,8 @@ def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
     Raises:
         NoDisplayError: no window can be opened.
     """
-    from latentcraft.agents.window import Places, Window
+    from latentcraft.agents.places import Places
+    from latentcraft.agents.window import Window
 
     worlds: list[World] = []
 

@@ -125,7 +125,7 @@ class Screen:
         if step * len(rows) + 4 <= surface.get_height() - top:
             columns = 1
         tab = max(font.size(row[0])[0] for row in rows) + FONT_HEIGHT if len(rows[0]) > 1 else 0
-        wide = max(font.size(row[-1])[0] for row in rows) + tab + 8
+        wide = max(font.size(row[-1])[0] for row in rows) + tab + (FONT_HEIGHT if columns > 1 else 8)
         high = -(-len(rows) // columns)
         sheet = pygame.Surface((wide * columns, step * high + 4), pygame.SRCALPHA)
         sheet.fill(SHADE)

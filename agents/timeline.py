@@ -8,7 +8,7 @@ states on disk (:mod:`latentcraft.agents.store`), everything for a limited time 
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -21,6 +21,9 @@ from latentcraft.simulator.protocol import WorldState
 
 STATE_EVERY = 8
 """Chunks between two states: at most 7 are played again, less than a second of computing for a dream at 4 steps."""
+THIN_AFTER = 300
+"""Chunks (a minute) after which every second state goes: a dream's take some 3.5 MB of disk, and who goes back further
+than that may wait for up to 15 chunks to be played again."""
 QUALITY = 95
 """JPEG's, without halving the colours' resolution: no difference is seen."""
 
@@ -60,7 +63,7 @@ class Timeline:
     """Entries of the last ``chunks`` chunks at least, numbered on through all games; one thread appends.
 
     Args:
-        chunks: how many to keep; a few more are, up to :data:`STATE_EVERY`.
+        chunks: how many to keep; a few more are.
     """
 
     def __init__(self, chunks: int) -> None:
@@ -115,7 +118,9 @@ class Timeline:
         kept = None if state is None else self._disk.submit(self._store.put, state)
         self._since_state = 0 if kept else self._since_state + 1
         self._entries.append(Entry(pictures, actions, facts, steps, kept))
-        if len(self._entries) > self._limit + STATE_EVERY:
+        if kept is not None:
+            self._thin()
+        if len(self._entries) > self._limit + 2 * STATE_EVERY:
             self._drop_oldest()
 
     def way_to(self, number: int) -> tuple[WorldState, list[Entry]]:
@@ -149,6 +154,15 @@ class Timeline:
         """Forget everything."""
         self._disk.shutdown(wait=True, cancel_futures=True)
         self._store.close()
+
+    def _thin(self) -> None:
+        """Let go of a state that is a minute old, if the one before it is near."""
+        due = range(self.end - THIN_AFTER - 1, max(self.first, self.end - THIN_AFTER - 1 - STATE_EVERY), -1)
+        number = next((i for i in due if self[i].kept is not None and not self[i].is_start), None)
+        if number is None or all(self[i].kept is None for i in range(max(self.first, number - STATE_EVERY), number)):
+            return
+        self._release(self[number])
+        self._entries[number - self.first] = replace(self[number], kept=None)
 
     def _drop_oldest(self) -> None:
         """Drop entries up to the next that can be gone back to without them."""

@@ -8,23 +8,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latentcraft.agents.commands import Commands, Places
 from latentcraft.agents.controls import Controls
+from latentcraft.agents.curve import Curve
 from latentcraft.agents.gamepad import Gamepads
 from latentcraft.agents.hud import clock, hud_lines
 from latentcraft.agents.keymap import COMMANDS, MOUSE_BUTTONS, PAD_KEYS, help_lines, keys_of
-from latentcraft.agents.loop import PlayLoop
-from latentcraft.agents.panes import panes_of
-from latentcraft.agents.rewind import Rewind
+from latentcraft.agents.panes import panes_of, psnr
+from latentcraft.agents.places import Places
 from latentcraft.agents.screen import Screen, pygame
-from latentcraft.agents.session import Session
-from latentcraft.agents.shot import Shot
+from latentcraft.agents.shot import TRUTH, Shot
+from latentcraft.agents.starts import start_name
 from latentcraft.errors import UserError
 from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start
+
+if TYPE_CHECKING:
+    from latentcraft.agents.rewind import Rewind
+    from latentcraft.agents.session import Session
 
 LARGEST_POLL = 0.005
 """Seconds between two looks at the input at most; a frame's due time is met within a millisecond."""
@@ -56,7 +60,7 @@ class Window:
 
     def __init__(
         self,
-        open_session: Callable[[], Session],
+        open_session: "Callable[[], Session]",
         *,
         start: Start,
         keymap: Mapping[str, str],
@@ -79,6 +83,7 @@ class Window:
         self._shot: Shot | None = None
         self._rewind: Rewind | None = None
         self._rewinding = False
+        self._curve = Curve()
         self._message, self._message_until = "", 0.0
         self._screen = Screen(frame_size, title, scale, fullscreen)
         self._gamepads = Gamepads()
@@ -94,7 +99,7 @@ class Window:
             while self._running and not opening.done():
                 self._handle_early()
                 self._screen.draw([], [], [], "loading...")
-                time.sleep(LARGEST_POLL)
+                time.sleep(4 * LARGEST_POLL)  # seldom, since imports need the interpreter
             if self._running:
                 self._play(opening, executor)
         finally:
@@ -104,6 +109,10 @@ class Window:
             self._screen.close()
 
     def _play(self, opening: "Future[Session]", executor: ThreadPoolExecutor) -> None:
+        # What compiles and encodes is imported only now: the window should stand at once.
+        from latentcraft.agents.commands import Commands
+        from latentcraft.agents.loop import PlayLoop
+
         self.session = opening.result()
         self.loop = PlayLoop(self.session, self.controls.sample, executor=executor)
         self.commands = Commands(self.session, self.loop, self.controls, self._places, self._start)
@@ -136,9 +145,14 @@ class Window:
         else:
             shot = self.loop.shot if self.loop.update(now) is not None else None
             if self._rewinding and self.loop.idle and not self.loop.busy and self._shot is not None:
+                from latentcraft.agents.rewind import Rewind
+
                 self._rewind = Rewind(self.session.timeline, self.loop.waiting, now)
         if shot is not None and self._shot is None:
-            self._say(f"started in {time.time() - self._began:.1f} s")
+            seconds = time.time() - self._began
+            self.session.notes.put(f"{start_name(shot.facts.start)}, started in {seconds:.1f} s")
+        if shot is not None and TRUTH in shot.beside:
+            self._curve.add(shot.facts.ticks, psnr(shot.frame, shot.beside[TRUTH]))
         self._shot = shot or self._shot
         return shot is not None
 
@@ -241,9 +255,15 @@ class Window:
         shot, session = self._shot, self.session
         rows = []
         if shot is not None:
-            rows = panes_of(shot, world=session.spec.name, truth=self.commands.show_truth, other=session.other)
+            truth = self.commands.show_truth
+            rows = panes_of(shot, world=session.spec.name, truth=truth, other=session.other, curve=self._curve)
         hud = self._hud_lines(shot) if self._show_hud and shot is not None else []
-        self._screen.draw(rows, hud, help_lines(self.keymap) if self._show_help else [], self._note(now))
+        self._screen.draw(rows, hud, self._help_lines() if self._show_help else [], self._note(now))
+
+    def _help_lines(self) -> list[tuple[str, str]]:
+        """Return the help page, without a gamepad's keys where there is none."""
+        pads = self._gamepads.plugged_in
+        return help_lines({key: action for key, action in self.keymap.items() if pads or key not in PAD_KEYS})
 
     def _hud_lines(self, shot: Shot) -> list[str]:
         loop, session, recorder = self.loop, self.session, self.session.recorder
@@ -264,10 +284,8 @@ class Window:
             return f"<<  {self._rewind.ticks_back / TICKS_PER_SECOND:.1f} s back; let go to play on from here"
         if self.loop.busy:
             return "loading..." if self._shot is None else "one moment..."
-        if now < self._message_until:
-            return self._message
-        if self.loop.paused:
-            return "paused"
+        if now < self._message_until or self.loop.paused:
+            return "   ".join(self.loop.paused * ["paused"] + (now < self._message_until) * [self._message])
         return "" if self._captured or self._shot is None else "click to look with the mouse"
 
     def _say(self, message: str) -> None:

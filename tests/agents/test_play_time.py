@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fake_world import FakeWorld
 
+from latentcraft.agents import timeline
 from latentcraft.agents.session import EXPLORER, NOTHING, OTHERS, RECORDED, SAME, YOU, Session
 from latentcraft.agents.shot import BRANCH, BRANCH_TRUTH, PLAYED, TRUTH
 from latentcraft.agents.stage import Stage
@@ -89,14 +90,20 @@ def test_going_back_leads_to_the_same_future(back: int):
     session.close()
 
 
-def test_every_chunk_of_the_last_minutes_can_be_gone_back_to_and_no_more_is_kept():
-    session = make_session(truth=False, minutes=0.1)  # 30 chunks
-    frames = play(session, 0, 200)
-    assert 30 <= session.timeline.end - session.timeline.first <= 30 + 2 * STATE_EVERY
+@pytest.mark.parametrize("thin_after", [1000, 60])
+def test_every_chunk_of_the_last_minutes_can_be_gone_back_to_and_no_more_is_kept(
+    thin_after: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(timeline, "THIN_AFTER", thin_after)
+    session = make_session(truth=False, minutes=0.6)  # 180 chunks
+    frames = play(session, 0, 400)
+    assert 180 <= session.timeline.end - session.timeline.first <= 180 + 4 * STATE_EVERY
     size = session.timeline.bytes_on_disk
-    frames += play(session, 200, 400)
-    assert session.timeline.bytes_on_disk <= size + 2 * BLOCK
-    for chunk in range(399, 369, -1):
+    frames += play(session, 400, 800)
+    assert session.timeline.bytes_on_disk <= size + 3 * BLOCK
+    states = [i for i in range(session.timeline.first, session.timeline.end) if session.timeline[i].kept]
+    assert len(states) < (28 if thin_after > 180 else 20) and max(np.diff(states)) <= 2 * STATE_EVERY
+    for chunk in range(799, 619, -7):
         assert (session.go_back(chunk + 1).frame == frames[chunk][-1]).all()
     session.close()
 
@@ -182,6 +189,34 @@ def test_states_leave_and_come_back():
         session.resume(WorldState("fake", {PLAYED: {"world": "other", "meta": {}}}, {}), facts)
     session.step(hands(0))
     session.close()
+
+
+def test_a_dream_is_gone_back_to_exactly_at_any_quality(tiny_checkpoint: Path):
+    from latentcraft.simulator.worlds import make_world
+
+    world = make_world("dream", checkpoint=tiny_checkpoint, steps=2)
+    session = Session(Stage(world))
+    first = session.begin(Start(seed=900_001))
+    assert set(first.beside) == {TRUTH}
+    frames = []
+    for number in range(12):
+        if number == 10:
+            session.stage.steps = 1
+        frames.append(session.step(hands(number)).frames[0].copy())
+    session.stage.steps = 4
+    for chunk in (11, 8, 3):  # played again at the quality each was dreamed with
+        np.testing.assert_array_equal(session.go_back(chunk + 1).frame, frames[chunk][-1])
+        assert session.stage.steps == 4
+    session.branch()
+    assert session.other == RECORDED
+    session.let_other(SAME)
+    chunk = session.step(hands(4))
+    assert set(chunk.infos[0]["beside"]) == {TRUTH, BRANCH, BRANCH_TRUTH} and chunk.infos[0]["facts"].uncertainty > 0
+    assert (chunk.infos[0]["beside"][BRANCH_TRUTH] == chunk.infos[0]["beside"][TRUTH]).all()
+    assert (chunk.infos[0]["beside"][BRANCH] != chunk.frames[0]).any()
+    session.close()
+    session.stage.close()
+    world.close()
 
 
 # --- who plays ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ PLAYER = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np
-from latentcraft.agents.commands import Places
+from latentcraft.agents.places import Places
 from latentcraft.agents.keymap import load_keymap
 from latentcraft.agents.session import Session
 from latentcraft.agents.stage import Stage
