@@ -21,7 +21,6 @@ from latentcraft.agents.slots import SLOTS, SUFFIX, check_fits, read_game, slot_
 from latentcraft.agents.starts import next_start, start_from_file, start_name
 from latentcraft.agents.video import enlarge, watchable_scale, write_png
 from latentcraft.errors import UserError
-from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
 
 
@@ -38,7 +37,7 @@ class Commands:
 
     def __init__(self, session: Session, loop: PlayLoop, controls: Controls, places: Places, start: Start) -> None:
         self.session, self.loop, self.controls, self.places, self.start = session, loop, controls, places, start
-        self.slot, self.hotbar = 1, 1
+        self.slot = 1
         self.show_truth = False
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
 
@@ -187,19 +186,6 @@ class Commands:
             self.say("no truth is known here; start from a seed" if dream else "this is the reference world itself")
             return
         self.show_truth = not self.show_truth
-
-    # --- blocks -----------------------------------------------------------------------------------------------------
-
-    def on_next_block(self) -> None:
-        self.select(self.hotbar % HOTBAR_SLOTS + 1)
-
-    def on_previous_block(self) -> None:
-        self.select((self.hotbar - 2) % HOTBAR_SLOTS + 1)
-
-    def select(self, slot: int) -> None:
-        """Select a block, 1 to 9, by one tap."""
-        self.hotbar = slot
-        self.controls.tap(f"hotbar.{slot}")
 
     # --- keeping ----------------------------------------------------------------------------------------------------
 

@@ -65,7 +65,8 @@ class Gamepads:
         elif event.type == pygame.CONTROLLERDEVICEREMOVED:
             self._pads.pop(event.instance_id, None)
             self.look = [0.0, 0.0]
-            return [(key, False) for key in sorted(self._down)]
+            down, self._down = sorted(self._down), set()
+            return [(key, False) for key in down]
         elif event.type in (pygame.CONTROLLERBUTTONDOWN, pygame.CONTROLLERBUTTONUP) and event.button in BUTTON_KEYS:
             return self._set(BUTTON_KEYS[event.button], event.type == pygame.CONTROLLERBUTTONDOWN)
         elif event.type == pygame.CONTROLLERAXISMOTION:

@@ -55,7 +55,7 @@ class StateStore:
         kept = Kept(state.world, state.meta, parts)
         try:
             for name, array in state.arrays.items():
-                data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+                data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
                 numbers: list[int] = []
                 parts[name] = (array.dtype.str, array.shape, np.empty(0, np.int64))
                 try:
@@ -73,7 +73,7 @@ class StateStore:
         arrays = {}
         for name, (dtype, shape, numbers) in kept.parts.items():
             array = np.empty(shape, dtype)
-            data = memoryview(array.reshape(-1).view(np.uint8))
+            data = array.reshape(-1).view(np.uint8).data
             for i, number in enumerate(numbers.tolist()):
                 self._file.seek(number * BLOCK)
                 self._file.readinto(data[i * BLOCK : (i + 1) * BLOCK])

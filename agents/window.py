@@ -10,20 +10,16 @@ from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from latentcraft.agents.controls import Controls
 from latentcraft.agents.curve import Curve
-from latentcraft.agents.gamepad import Gamepads
 from latentcraft.agents.hud import clock, hud_lines
-from latentcraft.agents.keymap import COMMANDS, MOUSE_BUTTONS, PAD_KEYS, help_lines, keys_of
+from latentcraft.agents.inputs import Inputs
+from latentcraft.agents.keymap import PAD_KEYS, help_lines, keys_of
 from latentcraft.agents.panes import panes_of, psnr
 from latentcraft.agents.places import Places
 from latentcraft.agents.screen import Screen, pygame
 from latentcraft.agents.shot import TRUTH, Shot
 from latentcraft.agents.starts import start_name
-from latentcraft.errors import UserError
-from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start
 
 if TYPE_CHECKING:
@@ -77,8 +73,9 @@ class Window:
         self.controls = Controls()
         self._open, self._start, self._places = open_session, start, places
         self._slot = slot
-        self._mouse_speed, self._began = mouse_speed, time.time() if began is None else began
-        self._running, self._captured = True, False
+        self._began = time.time() if began is None else began
+        self._running = True
+        self._playing = False  # from then on there are a session, a loop and commands
         self._show_hud, self._show_help = True, False
         self._shot: Shot | None = None
         self._rewind: Rewind | None = None
@@ -86,10 +83,7 @@ class Window:
         self._curve = Curve()
         self._message, self._message_until = "", 0.0
         self._screen = Screen(frame_size, title, scale, fullscreen)
-        self._gamepads = Gamepads()
-        self._key_names = {
-            self._key_code(key): key for key in keymap if key not in (*MOUSE_BUTTONS.values(), *PAD_KEYS)
-        }
+        self._inputs = Inputs(self.keymap, self.controls, self._command, mouse_speed)
 
     def run(self) -> None:
         """Play until the player quits; closes the window, and finishes whatever is being written."""
@@ -97,7 +91,8 @@ class Window:
         opening = executor.submit(self._open)
         try:
             while self._running and not opening.done():
-                self._handle_early()
+                for event in pygame.event.get():
+                    self._handle(event)
                 self._screen.draw([], [], [], "loading...")
                 time.sleep(4 * LARGEST_POLL)  # seldom, since imports need the interpreter
             if self._running:
@@ -116,6 +111,7 @@ class Window:
         self.session = opening.result()
         self.loop = PlayLoop(self.session, self.controls.sample, executor=executor)
         self.commands = Commands(self.session, self.loop, self.controls, self._places, self._start)
+        self._playing = True
         self.commands.begin(self._start, forgiving=False)
         if self._slot is not None:
             self.commands.slot = self._slot
@@ -158,71 +154,28 @@ class Window:
 
     # --- input ------------------------------------------------------------------------------------------------------
 
-    def _handle_early(self) -> None:
-        """Look at the input while there is no game yet."""
-        for event in pygame.event.get():
-            if event.type == pygame.QUIT or (
-                event.type == pygame.KEYDOWN
-                and self.keymap.get(self._key_names.get(event.key, "")) in ("quit", "release_or_quit")
-            ):
-                self._running = False
-
     def _handle(self, event: pygame.event.Event) -> None:
         if event.type == pygame.QUIT:
             self._running = False
-        elif event.type == pygame.WINDOWFOCUSLOST:
-            self._capture(False)
-        elif event.type == pygame.KEYDOWN and event.key in self._key_names:
-            self._press(self._key_names[event.key])
-        elif event.type == pygame.KEYUP and event.key in self._key_names:
-            self._release(self._key_names[event.key])
-        elif event.type == pygame.MOUSEBUTTONDOWN and event.button in MOUSE_BUTTONS:
-            if self._captured:
-                self._press(MOUSE_BUTTONS[event.button])
-            else:
-                self._capture(True)  # the click that takes the mouse does not also dig
-        elif event.type == pygame.MOUSEBUTTONUP and event.button in MOUSE_BUTTONS:
-            self._release(MOUSE_BUTTONS[event.button])
-        elif event.type == pygame.MOUSEMOTION and self._captured:
-            self.controls.turn(event.rel[1] * self._mouse_speed, event.rel[0] * self._mouse_speed)
-        elif event.type == pygame.MOUSEWHEEL and event.y:
-            self.commands.select((self.commands.hotbar - 1 - int(np.sign(event.y))) % HOTBAR_SLOTS + 1)
-        elif event.type == pygame.DROPFILE:
+        elif event.type == pygame.DROPFILE and self._playing:
             self.commands.on_drop(Path(event.file))
         else:
-            for key, down in self._gamepads.handle(event):
-                (self._press if down else self._release)(key)
-            self.controls.lean(*self._gamepads.look)
+            self._inputs.handle(event)
 
-    def _press(self, key: str) -> None:
-        action = self.keymap.get(key)
-        if action in COMMANDS:
-            mine = getattr(self, f"_on_{action}", None)
-            (mine or getattr(self.commands, f"on_{action}"))()
-        elif action is not None:
-            if action.startswith("hotbar."):
-                self.commands.hotbar = int(action[-1])
-            self.controls.press(key, action)
-
-    def _release(self, key: str) -> None:
-        if self.keymap.get(key) == "rewind":
-            self._end_rewind()
-        self.controls.release(key)
-
-    def _capture(self, wanted: bool) -> None:
-        """Take the mouse (hidden, endless motion) or give it back."""
-        self._captured = wanted
-        pygame.event.set_grab(wanted)
-        pygame.mouse.set_visible(not wanted)
-        pygame.mouse.get_rel()  # what moved before does not count
-        if not wanted:
-            self.controls.release_all()
-            self._end_rewind()
+    def _command(self, name: str, down: bool) -> None:
+        if not down:
+            if name == "rewind":
+                self._end_rewind()
+        elif hasattr(self, f"_on_{name}"):
+            getattr(self, f"_on_{name}")()
+        elif self._playing:
+            getattr(self.commands, f"on_{name}")()
 
     # --- commands that concern the window ---------------------------------------------------------------------------
 
     def _on_rewind(self) -> None:
-        self._rewinding = self.loop.paused = True
+        if self._shot is not None:
+            self._rewinding = self.loop.paused = True
 
     def _end_rewind(self) -> None:
         if self._rewinding:
@@ -241,8 +194,8 @@ class Window:
         self._screen.toggle_fullscreen()
 
     def _on_release_or_quit(self) -> None:
-        if self._captured:
-            self._capture(False)
+        if self._inputs.captured:
+            self._inputs.capture(False)
         else:
             self._running = False
 
@@ -262,7 +215,7 @@ class Window:
 
     def _help_lines(self) -> list[tuple[str, str]]:
         """Return the help page, without a gamepad's keys where there is none."""
-        pads = self._gamepads.plugged_in
+        pads = self._inputs.gamepads.plugged_in
         return help_lines({key: action for key, action in self.keymap.items() if pads or key not in PAD_KEYS})
 
     def _hud_lines(self, shot: Shot) -> list[str]:
@@ -286,16 +239,10 @@ class Window:
             return "loading..." if self._shot is None else "one moment..."
         if now < self._message_until or self.loop.paused:
             return "   ".join(self.loop.paused * ["paused"] + (now < self._message_until) * [self._message])
-        return "" if self._captured or self._shot is None else "click to look with the mouse"
+        return "" if self._inputs.captured or self._shot is None else "click to look with the mouse"
 
     def _say(self, message: str) -> None:
         self._message, self._message_until = message, time.perf_counter() + MESSAGE_SECONDS
-
-    def _key_code(self, key: str) -> int:
-        try:
-            return pygame.key.key_code(key)
-        except ValueError as error:
-            raise UserError(f"keymap: no key is called {key!r}; pygame's names are 'w', 'left shift'...") from error
 
 
 @contextmanager

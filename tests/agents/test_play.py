@@ -32,7 +32,7 @@ def test_every_key_does_something_and_everything_has_a_key():
 def test_every_command_is_carried_out():
     window = pytest.importorskip("latentcraft.agents.window")
     commands = pytest.importorskip("latentcraft.agents.commands")
-    for command in COMMANDS:
+    for command in set(COMMANDS) - {"next_block", "previous_block"}:  # these are the hands'
         owners = [hasattr(window.Window, f"_on_{command}"), hasattr(commands.Commands, f"on_{command}")]
         assert owners.count(True) == 1, command
 

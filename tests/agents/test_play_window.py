@@ -108,7 +108,7 @@ def open_session():
     return Session(stage)
 
 places = Places(screenshots=folder, saves=folder / "saves", recordings=folder / "recordings",
-                clip_format=sys.argv[4], players=("walkers:Walker",))
+                players=("walkers:Walker",))
 window = Window(open_session, start=Start(seed=5), keymap=load_keymap(), frame_size=(16, 32), scale=12, places=places)
 threading.Thread(target=post_what_no_hand_can, daemon=True).start()
 said = window._say
@@ -129,10 +129,10 @@ class Hands:
         self.script.write_text(textwrap.dedent(PLAYER))
         self.player: subprocess.Popen[bytes] | None = None
 
-    def open(self, *, world: str = "dream", checkpoint: str = "one", clip: str = "mp4") -> None:
+    def open(self, *, world: str = "dream", checkpoint: str = "one") -> None:
         self.log.unlink(missing_ok=True)
         (self.folder / "post").unlink(missing_ok=True)
-        words = [sys.executable, str(self.script), str(self.folder), world, checkpoint, clip]
+        words = [sys.executable, str(self.script), str(self.folder), world, checkpoint]
         self.player = subprocess.Popen(words, env=self.environment)
         self.wait(lambda: len(self.lines("step")) > 3)
         self.do("mousemove", "320", "240")
@@ -358,9 +358,8 @@ def test_two_futures(hands: Hands):
     hands.close()
 
 
-@pytest.mark.parametrize("clip", ["mp4", "gif"])
-def test_what_one_keeps(hands: Hands, clip: str):
-    hands.open(clip=clip)
+def test_what_one_keeps(hands: Hands):
+    hands.open()
     hands.key("F3")
     hands.wait_said("recording to")
     hands.do("keydown", "w")
@@ -370,8 +369,8 @@ def test_what_one_keeps(hands: Hands, clip: str):
     hands.key("F2")
     hands.wait(lambda: list(hands.folder.glob("latentcraft-*.png")))
     hands.key("F4")
-    hands.wait(lambda: list(hands.folder.glob(f"latentcraft-*.{clip}")))
-    (film,) = hands.folder.glob(f"latentcraft-*.{clip}")
+    hands.wait(lambda: list(hands.folder.glob("latentcraft-*.mp4")))
+    (film,) = hands.folder.glob("latentcraft-*.mp4")
     with av.open(str(film)) as video:
         assert sum(1 for _ in video.decode(video=0)) >= 30
     hands.key("F3")
