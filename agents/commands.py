@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from latentcraft.agents.controls import Controls
+from latentcraft.agents.curve import Curve
 from latentcraft.agents.hud import clock
-from latentcraft.agents.keep import last_entries, pictures_of, write_clip
+from latentcraft.agents.keep import last_entries, picture_of, pictures_of, write_clip
 from latentcraft.agents.loop import PlayLoop
 from latentcraft.agents.places import Places
 from latentcraft.agents.session import YOU, Session
@@ -39,6 +40,7 @@ class Commands:
         self.session, self.loop, self.controls, self.places, self.start = session, loop, controls, places, start
         self.slot = 1
         self.show_truth = False
+        self.curve = Curve()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
 
     def say(self, line: str) -> None:
@@ -193,7 +195,8 @@ class Commands:
         shot = self.loop.shot
         if shot is not None:
             path = self._new_name("png")
-            picture = enlarge(shot.frame, watchable_scale(shot.frame.shape[1]))
+            picture = picture_of(shot, self.curve, truth=self.show_truth)
+            picture = enlarge(picture, watchable_scale(picture.shape[1]))
             self._write(lambda: write_png(path, picture), f"saved {path}")
 
     def on_clip(self) -> None:
@@ -201,7 +204,8 @@ class Commands:
         if entries:
             path = self._new_name(self.places.clip_format)
             self.say("writing the film...")
-            self._write(lambda: write_clip(path, pictures_of(entries)), f"saved {path}")
+            truth = self.show_truth
+            self._write(lambda: write_clip(path, pictures_of(entries, truth=truth)), f"saved {path}")
 
     def on_record(self) -> None:
         def job(session: Session) -> None:

@@ -91,3 +91,8 @@ def _room_for(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[i
 def _turned(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[int, int]) -> list[list[Pane]]:
     beside = [[row[0] for row in rows]]
     return max((beside, rows), key=lambda choice: _room_for(choice, frame_size, room))
+
+
+def montage(rows: list[list[Pane]]) -> np.ndarray:
+    """Lay panes out as one picture ``uint8 (H', W', 3)``, without words."""
+    return np.concatenate([np.concatenate([pane.picture for pane in row], axis=1) for row in rows])

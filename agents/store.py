@@ -1,5 +1,6 @@
 """Saved states on disk, each distinct block of bytes once: states of one game a second apart are mostly alike."""
 
+import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from latentcraft.simulator.protocol import WorldState
 BLOCK = 1 << 14
 """Bytes in a block. A dream's state is some megabytes of remembered pictures and cached attention, most of which stays
 where it is from one second to the next."""
+BOOL = np.dtype(np.bool_).str
+"""These are stored as bits."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class StateStore:
         kept = Kept(state.world, state.meta, parts)
         try:
             for name, array in state.arrays.items():
-                data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+                flat = np.ascontiguousarray(array).reshape(-1)
+                data = (np.packbits(flat) if array.dtype == np.bool_ else flat.view(np.uint8)).data
                 numbers: list[int] = []
                 parts[name] = (array.dtype.str, array.shape, np.empty(0, np.int64))
                 try:
@@ -72,12 +76,13 @@ class StateStore:
         """Read a state back."""
         arrays = {}
         for name, (dtype, shape, numbers) in kept.parts.items():
-            array = np.empty(shape, dtype)
-            data = array.reshape(-1).view(np.uint8).data
+            count = math.prod(shape)
+            flat = np.empty(-(-count // 8) if dtype == BOOL else count * np.dtype(dtype).itemsize, np.uint8)
             for i, number in enumerate(numbers.tolist()):
                 self._file.seek(number * BLOCK)
-                self._file.readinto(data[i * BLOCK : (i + 1) * BLOCK])
-            arrays[name] = array
+                self._file.readinto(flat[i * BLOCK : (i + 1) * BLOCK].data)
+            values = np.unpackbits(flat, count=count).view(np.bool_) if dtype == BOOL else flat.view(dtype)
+            arrays[name] = values.reshape(shape)
         return WorldState(kept.world, kept.meta, arrays)
 
     def drop(self, kept: Kept) -> None:

@@ -1,8 +1,8 @@
 """Everything that was played lately: the pictures, the actions between them, and now and then the exact state.
 
 Any chunk can be gone back to: the nearest state before it is restored and the actions since are played again, which
-the worlds do to the bit. Pictures are kept as JPEGs in memory (160x96: about 9 kB each, so 54 MB for five minutes),
-states on disk (:mod:`latentcraft.agents.store`), everything for a limited time only.
+the worlds do to the bit. Pictures are kept as JPEGs in memory (160x96: 5 to 8 kB each, about 40 MB for five minutes of
+one view), states on disk (:mod:`latentcraft.agents.store`), everything for a limited time only.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ from latentcraft.simulator.protocol import WorldState
 STATE_EVERY = 8
 """Chunks between two states: at most 7 are played again, less than a second of computing for a dream at 4 steps."""
 THIN_AFTER = 300
-"""Chunks (a minute) after which every second state goes: a dream's take some 3.5 MB of disk, and who goes back further
+"""Chunks (a minute) after which every second state goes: a dream's take some 5 MB of disk, and who goes back further
 than that may wait for up to 15 chunks to be played again."""
 QUALITY = 95
 """JPEG's, without halving the colours' resolution: no difference is seen."""

@@ -11,7 +11,6 @@ from queue import Empty
 from typing import TYPE_CHECKING
 
 from latentcraft.agents.controls import Controls
-from latentcraft.agents.curve import Curve
 from latentcraft.agents.hud import clock, hud_lines
 from latentcraft.agents.inputs import Inputs
 from latentcraft.agents.keymap import PAD_KEYS, help_lines, keys_of
@@ -80,7 +79,6 @@ class Window:
         self._shot: Shot | None = None
         self._rewind: Rewind | None = None
         self._rewinding = False
-        self._curve = Curve()
         self._message, self._message_until = "", 0.0
         self._screen = Screen(frame_size, title, scale, fullscreen)
         self._inputs = Inputs(self.keymap, self.controls, self._command, mouse_speed)
@@ -148,7 +146,7 @@ class Window:
             seconds = time.time() - self._began
             self.session.notes.put(f"{start_name(shot.facts.start)}, started in {seconds:.1f} s")
         if shot is not None and TRUTH in shot.beside:
-            self._curve.add(shot.facts.ticks, psnr(shot.frame, shot.beside[TRUTH]))
+            self.commands.curve.add(shot.facts.ticks, psnr(shot.frame, shot.beside[TRUTH]))
         self._shot = shot or self._shot
         return shot is not None
 
@@ -209,7 +207,7 @@ class Window:
         rows = []
         if shot is not None:
             truth = self.commands.show_truth
-            rows = panes_of(shot, world=session.spec.name, truth=truth, other=session.other, curve=self._curve)
+            rows = panes_of(shot, world=session.spec.name, truth=truth, other=session.other, curve=self.commands.curve)
         hud = self._hud_lines(shot) if self._show_hud and shot is not None else []
         self._screen.draw(rows, hud, self._help_lines() if self._show_help else [], self._note(now))
 

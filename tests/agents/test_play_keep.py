@@ -129,6 +129,20 @@ def test_the_last_seconds_as_a_film(make_session, suffix: str, tmp_path: Path):
             assert total == 2000
 
 
+def test_films_show_what_the_window_did(make_session):
+    session = make_session()
+    play(session, 5)
+    entries = last_entries(session.timeline, 1.0)
+    height, width = session.spec.frame_size
+    assert {picture.shape for picture in pictures_of(entries, truth=True)} == {(2 * height, 2 * width, 3)}
+    session.branch()
+    play(session, 2)
+    entries = last_entries(session.timeline, 1.0)
+    assert sum(map(len, entries)) < 20  # what came before the branch had other views
+    assert {picture.shape for picture in pictures_of(entries)} <= {(height, 2 * width, 3), (2 * height, width, 3)}
+    assert {picture.shape for picture in pictures_of(entries, truth=True)} == {(2 * height, 3 * width, 3)}
+
+
 def test_films_with_other_names_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="film.txt"):
         write_clip(tmp_path / "film.txt", [np.zeros((16, 32, 3), np.uint8)])

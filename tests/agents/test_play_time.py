@@ -45,7 +45,13 @@ def play(session: Session, first: int, last: int) -> list[np.ndarray]:
 def test_blocks_are_stored_once_and_room_is_used_again():
     store, rng = StateStore(), np.random.default_rng(0)
     big = rng.integers(0, 256, (4, BLOCK), np.uint8)
-    arrays = {"big": big, "odd": rng.normal(size=(3, 5)), "flag": np.array(True), "none": np.zeros((0, 7), np.int16)}
+    arrays = {
+        "big": big,
+        "odd": rng.normal(size=(3, 5)),
+        "flag": np.array(True),
+        "bits": rng.random((3, 5)) < 0.5,
+        "none": np.zeros((0, 7), np.int16),
+    }
     one = store.put(WorldState("fake", {"tick": 1}, arrays))
     size = store.size
     changed = big.copy()
@@ -54,7 +60,8 @@ def test_blocks_are_stored_once_and_room_is_used_again():
     assert store.size == size + BLOCK
     for kept, expected in ((one, big), (two, changed)):
         state = store.get(kept)
-        np.testing.assert_array_equal(state.arrays["big"], expected)
+        for name, array in {**arrays, "big": expected}.items():
+            np.testing.assert_array_equal(state.arrays[name], array)
         assert {name: (a.dtype, a.shape) for name, a in state.arrays.items()} == {
             name: (a.dtype, a.shape) for name, a in arrays.items()
         }

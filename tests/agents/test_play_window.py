@@ -440,3 +440,27 @@ def test_a_gamepad(hands: Hands):
     hands.post("CONTROLLERBUTTONUP button=4 instance_id=0")
     hands.wait_said("back at")
     hands.close()
+
+
+def test_the_command_itself(hands: Hands):
+    """``latentcraft play`` of the reference world: saved in one run, gone on with in the next."""
+    words = ["world=voxel", "seed=5", "frame_size=[48,80]", f"saves={hands.folder}", f"screenshots={hands.folder}",
+             "keys.save=k", "players=[tour]"]  # fmt: skip
+    environment = {**hands.environment, "OMP_NUM_THREADS": "1"}
+
+    def run(*more: str) -> None:
+        hands.player = subprocess.Popen([sys.executable, "-m", "latentcraft", "play", *words, *more], env=environment)
+        hands.do("mousemove", "320", "240")
+
+    def press_until(key: str, pattern: str) -> Path:
+        hands.wait(lambda: hands.key(key) or list(hands.folder.glob(pattern)))
+        return next(hands.folder.glob(pattern))
+
+    run()
+    press_until("k", "slot-1.safetensors")
+    hands.key("q")
+    assert hands.player is not None and hands.player.wait(timeout=60) == 0
+    run("slot=1")
+    assert press_until("F2", "latentcraft-*.png").stat().st_size > 500
+    hands.key("q")
+    assert hands.player.wait(timeout=60) == 0
