@@ -59,7 +59,12 @@ def hud_lines(
         extra: further lines.
     """
     facts = shot.facts
-    first = [world, start_name(facts.start), clock(facts.ticks), "you play" if player == "you" else f"{player} plays"]
+    first = [
+        {"voxel": "reference"}.get(world, world),
+        start_name(facts.start),
+        clock(facts.ticks),
+        "you play" if player == "you" else f"{player} plays",
+    ]
     second = [
         f"{frames_per_second:4.1f} frames/s",
         f"chunk {chunk_seconds * 1000:.0f} ms",

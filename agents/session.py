@@ -51,7 +51,8 @@ class Session:
         self.recorder: Recorder | None = None
         self._policy: Player | None = None
         self._other_policy: Player | None = None
-        self._undone: list[np.ndarray] = []  # actions cut off by going back, oldest first
+        self._undone: list[np.ndarray] = []  # actions cut off by going back that are still to come, oldest first
+        self._just_back = False
         self._facts = Facts()
         self._seen: dict[str, np.ndarray] = {}  # view -> last frames
 
@@ -99,6 +100,7 @@ class Session:
         entry = self.timeline[number]
         self._facts, self._seen = entry.facts, views
         self._moved()
+        self._just_back = True
         return _last_shot(views, None if entry.is_start else entry.actions[PLAYED][-1], entry.facts)
 
     def state(self) -> tuple[WorldState, Facts]:
@@ -140,7 +142,9 @@ class Session:
             uncertainty=info.get("uncertainty"),
             player=self.player,
         )
-        self._seen = views
+        self._seen, self._just_back = views, False
+        if not self.stage.branched:
+            self._undone = self._undone[1:]
         actions = {PLAYED: played} if other is None else {PLAYED: played, BRANCH: other}
         state = self.stage.save() if self.timeline.wants_state else None
         self.timeline.append(views, actions, facts, self.stage.steps, state)
@@ -202,8 +206,8 @@ class Session:
     def branch(self) -> None:
         """Split this moment into two futures, or with two keep only the one that is played.
 
-        The other does what was done before going back, if this is where one went back to; else it dreams the same
-        under other noise.
+        The other does what was done before going back, if one just went back to here; else it dreams the same under
+        other noise, or where there is no noise, does nothing.
         """
         stage, seen = self.stage, self._seen
         if stage.branched:
@@ -214,7 +218,7 @@ class Session:
         stage.branch()
         self._seen = seen | {other: seen[name] for name, other in TWINS if name in seen}
         default = SAME if stage.world.spec.name == "dream" else NOTHING
-        self.let_other(RECORDED if self._undone else default)
+        self.let_other(RECORDED if self._undone and self._just_back else default)
 
     def next_other(self) -> None:
         """Let the other line do the next of :data:`OTHERS`."""

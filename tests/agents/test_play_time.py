@@ -164,6 +164,13 @@ def test_a_branch_after_going_back_repeats_what_was_done():
     for chunk in range(10, 20):
         beside = session.step(hands(25)).infos[0]["beside"]
         np.testing.assert_array_equal(beside[BRANCH], frames[chunk])
+    session.branch()
+    session.go_back(5)
+    session.step(hands(9))
+    session.branch()
+    assert session.other == NOTHING  # time went on since, though what was done can still be chosen
+    session.let_other(RECORDED)
+    assert (session.step(hands(9)).infos[0]["beside"][BRANCH] != frames[6]).any()
     seen = set()
     for _ in OTHERS:
         seen.add(session.other)
