@@ -1,7 +1,7 @@
 """The picture in the window: frames, crisply enlarged, with lines of text over them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # before the import, or it greets on standard output
 
@@ -79,7 +79,9 @@ class Screen:
         below = self._sheet([(line,) for line in figures], EDGE)
         self._sheet(help_page, below + EDGE, columns=2)
         if note:
-            self._sheet([(note,)], surface.get_height() - FONT_HEIGHT - EDGE)
+            lines = wrap(note, surface.get_width() - 2 * EDGE - 8, lambda text: self._font.size(text)[0])
+            high = len(lines) * (self._font.get_linesize() + 2) + 4
+            self._sheet([(line,) for line in lines], surface.get_height() - high - EDGE)
         pygame.display.flip()
 
     def _panes(self, surface: pygame.Surface, rows: list[list[Pane]]) -> None:
@@ -135,3 +137,18 @@ class Screen:
                 sheet.blit(font.render(cell, True, INK), (4 + column * wide + j * tab, 3 + y * step))
         surface.blit(sheet, (EDGE, top))
         return top + sheet.get_height()
+
+
+def wrap(text: str, width: int, measure: Callable[[str], int]) -> list[str]:
+    """Break ``text`` into lines no wider than ``width`` by ``measure``, at spaces where there are any."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and measure(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+            continue
+        while len(word) > 1 and measure(word) > width:  # a long path, for instance
+            fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or measure(word[:n]) <= width)
+            lines.append(word[:fits])
+            word = word[fits:]
+        lines.append(word)
+    return lines

@@ -13,20 +13,18 @@ from typing import Any
 import numpy as np
 
 from latentcraft.agents.keep import Recorder
-from latentcraft.agents.players import EXPLORER, Player, make_player
+from latentcraft.agents.other import NOTHING, RECORDED, SAME, Other
+from latentcraft.agents.players import Player, make_player
 from latentcraft.agents.shot import BRANCH, BRANCH_TRUTH, PLAYED, TRUTH, Facts, Shot
 from latentcraft.agents.stage import Stage
 from latentcraft.agents.timeline import Timeline
 from latentcraft.errors import UserError
-from latentcraft.model.actions import NUM_BUTTONS, noop
+from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Chunk, Start, WorldSpec, WorldState
 
 REWIND_MINUTES = 6
 """Everything of at least this long can be gone back to."""
 YOU = "you"
-SAME, NOTHING, RECORDED = "the same", "nothing", "what you did before"
-"""What the other line of a branch does: the same under other noise, nothing, what was played before going back."""
-OTHERS = (SAME, NOTHING, RECORDED, EXPLORER)
 TWINS = ((PLAYED, BRANCH), (TRUTH, BRANCH_TRUTH))
 
 
@@ -46,12 +44,10 @@ class Session:
         """Lines for the player; may be filled from any thread."""
         self.player = YOU
         """Who plays."""
-        self.other = SAME
-        """What the other line does, one of :data:`OTHERS`."""
+        self.other = Other()
+        """What the other future does, after a branch."""
         self.recorder: Recorder | None = None
         self._policy: Player | None = None
-        self._other_policy: Player | None = None
-        self._undone: list[np.ndarray] = []  # actions cut off by going back that are still to come, oldest first
         self._just_back = False
         self._facts = Facts()
         self._seen: dict[str, np.ndarray] = {}  # view -> last frames
@@ -66,7 +62,7 @@ class Session:
     def begin(self, start: Start) -> Shot:
         """Start a game; returns what is seen."""
         views = self.stage.begin(start)
-        self._undone = []
+        self.other.recorded = []
         player = self.player
         shot = self._go_on(views, Facts(start))
         self.hand_over(player)  # whoever played begins anew with the game
@@ -78,7 +74,10 @@ class Session:
         The chunk's info gains ``beside`` (view -> frames), ``actions`` ``(f, 20)`` and ``facts``.
         """
         played = self._choose(actions[0])
-        other = self._choose_other(played) if self.stage.branched else None
+        other = None
+        if self.stage.branched:
+            seed = 1 + (self._facts.start.seed or 0)
+            other = self.other.act(played, self.stage.lines[1].world, self._seen[BRANCH], seed)
         return self._advance(played, other)
 
     def go_back(self, number: int) -> Shot:
@@ -96,7 +95,7 @@ class Session:
         self.stage.steps = steps
         cut = self.timeline.truncate(number)
         first_start = next((i for i, entry in enumerate(cut) if entry.is_start), len(cut))
-        self._undone = [entry.actions[PLAYED] for entry in cut[:first_start]]
+        self.other.recorded = [entry.actions[PLAYED] for entry in cut[:first_start]]
         entry = self.timeline[number]
         self._facts, self._seen = entry.facts, views
         self._moved()
@@ -114,7 +113,7 @@ class Session:
             UserError: the state is another world's or checkpoint's; the game goes on as it was.
         """
         views = self.stage.restore(state)
-        self._undone = []
+        self.other.recorded = []
         return self._go_on(views, facts)
 
     def _go_on(self, views: dict[str, np.ndarray], facts: Facts) -> Shot:
@@ -126,7 +125,7 @@ class Session:
     def _moved(self) -> None:
         if self.player != YOU:
             self.hand_over(YOU)
-        self._other_policy = None
+        self.other.do(self.other.name)
         self._record(lambda recorder: recorder.cut())
 
     def _advance(self, played: np.ndarray, other: np.ndarray | None) -> Chunk:
@@ -144,7 +143,7 @@ class Session:
         )
         self._seen, self._just_back = views, False
         if not self.stage.branched:
-            self._undone = self._undone[1:]
+            self.other.recorded = self.other.recorded[1:]
         actions = {PLAYED: played} if other is None else {PLAYED: played, BRANCH: other}
         state = self.stage.save() if self.timeline.wants_state else None
         self.timeline.append(views, actions, facts, self.stage.steps, state)
@@ -218,19 +217,18 @@ class Session:
         stage.branch()
         self._seen = seen | {other: seen[name] for name, other in TWINS if name in seen}
         default = SAME if stage.world.spec.name == "dream" else NOTHING
-        self.let_other(RECORDED if self._undone and self._just_back else default)
+        self.let_other(RECORDED if self.other.recorded and self._just_back else default)
 
     def next_other(self) -> None:
-        """Let the other line do the next of :data:`OTHERS`."""
+        """Let the other line do the next of :data:`latentcraft.agents.other.OTHERS`."""
         if not self.stage.branched:
             self.notes.put("there is only one future; branch first")
             return
-        names = [name for name in OTHERS if name != RECORDED or self._undone]
-        self.let_other(names[(names.index(self.other) + 1) % len(names)] if self.other in names else names[0])
+        self.let_other(self.other.next_name())
 
     def let_other(self, name: str) -> None:
-        """Let the other line do ``name`` of :data:`OTHERS` from now on."""
-        self.other, self._other_policy = name, None
+        """Let the other line do ``name`` of :data:`latentcraft.agents.other.OTHERS` from now on."""
+        self.other.do(name)
         noisy = name == SAME and self.stage.dream_otherwise()
         self._remember(self._seen)
         self.notes.put(f"two futures; the other does {name}" + (" under other noise" if noisy else ""))
@@ -244,7 +242,7 @@ class Session:
         names = dict(TWINS) | {other: name for name, other in TWINS}
         self._seen = {names[name]: frames for name, frames in self._seen.items()}
         self._moved()
-        self.other = NOTHING
+        self.other.do(NOTHING)
         self._remember(self._seen)
         self.notes.put("you are in the other future now; the one you left does nothing")
         return _last_shot(self._seen, None, self._facts)
@@ -254,20 +252,6 @@ class Session:
         self._seen = views
         last = {name: frames[-1:] for name, frames in views.items()}
         self.timeline.append(last, {}, self._facts, self.stage.steps, self.stage.save())
-
-    def _choose_other(self, played: np.ndarray) -> np.ndarray:
-        if self.other == SAME:
-            return played
-        if self.other == RECORDED and self._undone:
-            return self._undone.pop(0)
-        if self.other == EXPLORER:
-            world = self.stage.lines[1].world
-            if self._other_policy is None:
-                self._other_policy = make_player(EXPLORER, world, 1 + (self._facts.start.seed or 0))
-            actions = self._other_policy.act(world, self._seen[BRANCH])
-            assert actions is not None
-            return actions
-        return noop(len(played))
 
     def close(self) -> None:
         """Finish what is being recorded and forget the timeline; the stage is the caller's."""

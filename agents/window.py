@@ -207,7 +207,9 @@ class Window:
         rows = []
         if shot is not None:
             truth = self.commands.show_truth
-            rows = panes_of(shot, world=session.spec.name, truth=truth, other=session.other, curve=self.commands.curve)
+            rows = panes_of(
+                shot, world=session.spec.name, truth=truth, other=session.other.name, curve=self.commands.curve
+            )
         hud = self._hud_lines(shot) if self._show_hud and shot is not None else []
         self._screen.draw(rows, hud, self._help_lines() if self._show_help else [], self._note(now))
 
@@ -236,7 +238,7 @@ class Window:
         if self.loop.busy:
             return "loading..." if self._shot is None else "one moment..."
         if now < self._message_until or self.loop.paused:
-            return "   ".join(self.loop.paused * ["paused"] + (now < self._message_until) * [self._message])
+            return " - ".join(self.loop.paused * ["paused"] + (now < self._message_until) * [self._message])
         return "" if self._inputs.captured or self._shot is None else "click to look with the mouse"
 
     def _say(self, message: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 from latentcraft.agents.curve import SPAN, Curve
 from latentcraft.agents.hud import clock, hud_lines, keys_pressed
 from latentcraft.agents.panes import arrange, factor_of, heat_map, panes_of, psnr
+from latentcraft.agents.screen import wrap
 from latentcraft.agents.shot import BRANCH, BRANCH_TRUTH, PLAYED, TRUTH, Facts, Shot
 from latentcraft.model.actions import to_vector
 from latentcraft.simulator.protocol import Start
@@ -78,3 +79,14 @@ def test_figures_are_words():
                  "input to picture 150 ms", "steps 4", "uncertainty 0.25", "chop: reward 2.00   done", "recording 0:03",
                  "> forward"):  # fmt: skip
         assert word in text
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []), ("one two", ["one two"]), ("one two three", ["one two", "three"]),
+        ("no /a/long/path here", ["no", "/a/long/", "path", "here"]), ("abcdefghijk", ["abcdefgh", "ijk"]),
+    ],
+)  # fmt: skip
+def test_long_notes_are_broken(text: str, lines: list[str]):
+    assert wrap(text, 8, len) == lines

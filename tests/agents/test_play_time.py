@@ -8,7 +8,9 @@ import pytest
 from fake_world import FakeWorld
 
 from latentcraft.agents import timeline
-from latentcraft.agents.session import EXPLORER, NOTHING, OTHERS, RECORDED, SAME, YOU, Session
+from latentcraft.agents.other import NOTHING, OTHERS, RECORDED, SAME
+from latentcraft.agents.players import EXPLORER
+from latentcraft.agents.session import YOU, Session
 from latentcraft.agents.shot import BRANCH, BRANCH_TRUTH, PLAYED, TRUTH
 from latentcraft.agents.stage import Stage
 from latentcraft.agents.store import BLOCK, StateStore
@@ -130,7 +132,7 @@ def test_two_futures():
     session = make_session()
     play(session, 0, 5)
     session.branch()
-    assert session.other == NOTHING  # the fake world has no noise
+    assert session.other.name == NOTHING  # the fake world has no noise
     info = session.step(hands(7)).infos[0]
     assert set(info["beside"]) == {TRUTH, BRANCH, BRANCH_TRUTH}
     assert (info["beside"][BRANCH] == info["beside"][BRANCH_TRUTH]).all()
@@ -160,7 +162,7 @@ def test_a_branch_after_going_back_repeats_what_was_done():
     frames = play(session, 0, 20)
     session.go_back(10)
     session.branch()
-    assert session.other == RECORDED
+    assert session.other.name == RECORDED
     for chunk in range(10, 20):
         beside = session.step(hands(25)).infos[0]["beside"]
         np.testing.assert_array_equal(beside[BRANCH], frames[chunk])
@@ -168,12 +170,12 @@ def test_a_branch_after_going_back_repeats_what_was_done():
     session.go_back(5)
     session.step(hands(9))
     session.branch()
-    assert session.other == NOTHING  # time went on since, though what was done can still be chosen
+    assert session.other.name == NOTHING  # time went on since, though what was done can still be chosen
     session.let_other(RECORDED)
     assert (session.step(hands(9)).infos[0]["beside"][BRANCH] != frames[6]).any()
     seen = set()
     for _ in OTHERS:
-        seen.add(session.other)
+        seen.add(session.other.name)
         session.next_other()
         session.step(hands(1))
     assert seen >= {SAME, NOTHING, EXPLORER}
@@ -222,7 +224,7 @@ def test_a_dream_is_gone_back_to_exactly_at_any_quality(tiny_checkpoint: Path):
         np.testing.assert_array_equal(session.go_back(chunk + 1).frame, frames[chunk][-1])
         assert session.stage.steps == 4
     session.branch()
-    assert session.other == RECORDED
+    assert session.other.name == RECORDED
     session.let_other(SAME)
     chunk = session.step(hands(4))
     assert set(chunk.infos[0]["beside"]) == {TRUTH, BRANCH, BRANCH_TRUTH} and chunk.infos[0]["facts"].uncertainty > 0
