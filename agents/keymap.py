@@ -25,11 +25,11 @@ LOOKS: dict[str, tuple[float, float]] = {
 COMMANDS: dict[str, str] = {
     "next_block": "select the next block",
     "previous_block": "select the block before",
-    "rewind": "hold: go back in time; let go: play on from there",
+    "rewind": "hold to go back, let go to play on",
     "pause": "pause",
     "single": "while paused: one chunk",
-    "more_steps": "more denoising steps (finer, slower)",
-    "fewer_steps": "fewer denoising steps (coarser, faster)",
+    "more_steps": "more steps (finer, slower)",
+    "fewer_steps": "fewer steps (coarser, faster)",
     "reset": "start again from this seed",
     "next_seed": "start from the next seed",
     "save": "save the game in this slot",
@@ -72,7 +72,7 @@ HELP_GROUPS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("sprint",), "sprint"),
     (("attack",), "dig"),
     (("use",), "place the selected block"),
-    (("hotbar.1", f"hotbar.{HOTBAR_SLOTS}"), "select a block, first to ninth (or the wheel)"),
+    (("hotbar.1", f"hotbar.{HOTBAR_SLOTS}"), "choose a block (or the wheel)"),
     (tuple(LOOKS), "look (or click, then the mouse)"),
     *(((name,), text) for name, text in COMMANDS.items()),
 )

@@ -89,8 +89,12 @@ def _room_for(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[i
 
 
 def _turned(rows: list[list[Pane]], frame_size: tuple[int, int], room: tuple[int, int]) -> list[list[Pane]]:
+    """Return two futures side by side, or one above the other where that shows them larger, or whole at all."""
     beside = [[row[0] for row in rows]]
-    return max((beside, rows), key=lambda choice: _room_for(choice, frame_size, room))
+    return max(
+        (beside, rows),
+        key=lambda choice: (factor_of(choice, frame_size, room), min(1.0, _room_for(choice, frame_size, room))),
+    )
 
 
 def montage(rows: list[list[Pane]]) -> np.ndarray:

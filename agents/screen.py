@@ -14,6 +14,8 @@ DESKTOP_SHARE = 0.75
 UNSEEN_DRIVERS = ("dummy", "offscreen")
 """SDL falls back to these when no display answers; nobody would see the window."""
 FONT_HEIGHT = 20
+SMALLER = (17, 14, 12)
+"""Heights for a help page in a small window."""
 EDGE = 6
 """Pixels between the window's edge and text."""
 GAP = 2
@@ -55,7 +57,8 @@ class Screen:
             pygame.quit()
             raise NoDisplayError(f"SDL cannot open a window: {error}") from error
         pygame.display.set_caption(title)
-        self._font = pygame.font.Font(None, FONT_HEIGHT)
+        self._fonts = [pygame.font.Font(None, height) for height in (FONT_HEIGHT, *SMALLER)]
+        self._font = self._fonts[0]
 
     def toggle_fullscreen(self) -> None:
         """Take the whole screen, or go back to a window of the size it had."""
@@ -77,7 +80,7 @@ class Screen:
         if rows:
             self._panes(surface, rows)
         below = self._sheet([(line,) for line in figures], EDGE)
-        self._sheet(help_page, below + EDGE, columns=2)
+        self._sheet(help_page, below + EDGE, shrink=True)
         if note:
             lines = wrap(note, surface.get_width() - 2 * EDGE - 8, lambda text: self._font.size(text)[0])
             high = len(lines) * (self._font.get_linesize() + 2) + 4
@@ -118,23 +121,36 @@ class Screen:
         """Close the window and SDL."""
         pygame.quit()
 
-    def _sheet(self, rows: Sequence[tuple[str, ...]], top: int, columns: int = 1) -> int:
-        """Draw rows of one or two cells on a dark sheet, in ``columns`` if it is too high; returns where it ends."""
+    def _sheet(self, rows: Sequence[tuple[str, ...]], top: int, *, shrink: bool = False) -> int:
+        """Draw rows of one or two cells on a dark sheet; returns where it ends.
+
+        With ``shrink``, rows that have not enough room stand in two columns, or in smaller letters.
+        """
         if not rows:
             return top
-        step, font = self._font.get_linesize() + 2, self._font
         surface = pygame.display.get_surface()
-        if step * len(rows) + 4 <= surface.get_height() - top:
-            columns = 1
-        tab = max(font.size(row[0])[0] for row in rows) + FONT_HEIGHT if len(rows[0]) > 1 else 0
-        wide = max(font.size(row[-1])[0] for row in rows) + tab + (FONT_HEIGHT if columns > 1 else 8)
-        high = -(-len(rows) // columns)
-        sheet = pygame.Surface((wide * columns, step * high + 4), pygame.SRCALPHA)
+        room = (surface.get_width() - EDGE, surface.get_height() - top)
+        layouts = [(font, columns) for font in self._fonts for columns in (1, 2)] if shrink else [(self._fonts[0], 1)]
+        for font, columns in layouts:  # the last one if none fits
+            step, high = font.get_linesize() + 2, -(-len(rows) // columns)
+            parts = [rows[at : at + high] for at in range(0, len(rows), high)]
+            tabs = [
+                max(font.size(row[0])[0] for row in part) + FONT_HEIGHT if len(rows[0]) > 1 else 0 for part in parts
+            ]
+            wide = [
+                max(font.size(row[-1])[0] for row in part) + tab + FONT_HEIGHT
+                for part, tab in zip(parts, tabs, strict=True)
+            ]
+            wide[-1] += 8 - FONT_HEIGHT  # nothing stands to the right of the last column
+            if sum(wide) <= room[0] and step * high + 4 <= room[1]:
+                break
+        sheet = pygame.Surface((sum(wide), step * high + 4), pygame.SRCALPHA)
         sheet.fill(SHADE)
-        for i, row in enumerate(rows):
-            column, y = divmod(i, high)
-            for j, cell in enumerate(row):
-                sheet.blit(font.render(cell, True, INK), (4 + column * wide + j * tab, 3 + y * step))
+        for column, (part, tab) in enumerate(zip(parts, tabs, strict=True)):
+            left = 4 + sum(wide[:column])
+            for y, row in enumerate(part):
+                for j, cell in enumerate(row):
+                    sheet.blit(font.render(cell, True, INK), (left + j * tab, 3 + y * step))
         surface.blit(sheet, (EDGE, top))
         return top + sheet.get_height()
 

@@ -43,6 +43,7 @@ def test_pictures_are_as_large_as_can_be():
         assert len(arranged[0]) == columns and factor_of(arranged, (96, 160), room) == factor
         assert sum(arranged, []) == rows[0]
     two = [[rows[0][0]], [rows[0][1]]]
+    assert len(arrange(two, (96, 160), (1280, 800))) == 1  # beside each other, where neither way makes them larger
     assert len(arrange(two, (96, 160), (960, 300))) == 1 and len(arrange(two, (96, 160), (200, 600))) == 2
 
 
