@@ -200,12 +200,15 @@ class Commands:
             self._write(lambda: write_png(path, picture), f"saved {path}")
 
     def on_clip(self) -> None:
-        entries = last_entries(self.session.timeline, self.places.clip_seconds, skip=self.loop.waiting)
-        if entries:
-            path = self._new_name(self.places.clip_format)
-            self.say("writing the film...")
-            truth = self.show_truth
-            self._write(lambda: write_clip(path, pictures_of(entries, truth=truth)), f"saved {path}")
+        unseen, truth, path = self.loop.waiting, self.show_truth, self._new_name(self.places.clip_format)
+
+        def job(session: Session) -> None:
+            entries = last_entries(session.timeline, self.places.clip_seconds, skip=unseen)
+            if entries:
+                self.say("writing the film...")
+                self._write(lambda: write_clip(path, pictures_of(entries, truth=truth)), f"saved {path}")
+
+        self._do(job)
 
     def on_record(self) -> None:
         def job(session: Session) -> None:

@@ -105,6 +105,7 @@ class Recorder:
         self._open = ExitStack()
         self._writer: EpisodeWriter | None = None
         self._pose: np.ndarray | None = None
+        self._number = 0
         self.ticks = 0
         """Recorded so far."""
         self.episodes = 0
@@ -165,8 +166,11 @@ class Recorder:
 
     def _begin(self, frame: np.ndarray, caption: str, world: World, facts: Facts) -> EpisodeWriter:
         self.episodes += 1
+        self._number += 1
+        while Path(f"{self._name}-{self._number:03}.jsonl").exists():  # recorded within this very second
+            self._number += 1
         writer = EpisodeWriter(
-            f"{self._name}-{self.episodes:03}", world=world.spec.name, seed=facts.start.seed, task=world.spec.task
+            f"{self._name}-{self._number:03}", world=world.spec.name, seed=facts.start.seed, task=world.spec.task
         )
         self._open.enter_context(writer)
         writer.first(frame, pose=None if self._pose is None else self._pose.tolist(), caption=caption)

@@ -49,7 +49,8 @@ class PlayConfig:
     keymap: Path | None = None
     """A YAML file of actions and their keys, like ``configs/keymap.yaml``; it needs to name only what it changes."""
     keys: dict[str, str | tuple[str, ...] | None] = field(default_factory=dict)
-    """Changes to single actions, for instance ``keys.forward=z keys.jump=[space,j]``; null takes an action's keys."""
+    """Changes to single actions, for instance ``keys.forward=z keys.jump=[space,j]``; null takes an action's keys.
+    (The names with a dot, ``hotbar.1`` and so on, can be given in a ``keymap`` file only.)"""
     players: tuple[str, ...] = ("explorer", "tour")
     """Who plays in turn when handed over to: ``explorer``, a bundled script's name, a script's file, or a policy as
     ``package.module:name`` (an object with ``act(frames) -> actions``, or what makes one)."""

@@ -309,6 +309,14 @@ def test_without_a_display_a_video_is_written(tmp_path: Path, monkeypatch: pytes
     assert out.stat().st_size > 10_000
 
 
+def test_the_start_is_timed_from_the_process_own_beginning():
+    began = play.process_began()
+    if Path("/proc/self/stat").exists():
+        assert began is not None and began < time.time() - time.process_time() + 1
+    else:
+        assert began is None
+
+
 def test_a_dummy_driver_is_no_display(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("DISPLAY", ":0")

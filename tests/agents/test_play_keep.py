@@ -187,6 +187,16 @@ def test_recordings_of_the_reference_world_know_poses_and_distances(tmp_path: Pa
     world.close()
 
 
+def test_recordings_of_one_second_are_all_kept(make_session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("time.strftime", lambda form: "20260101-000000")
+    session = make_session()
+    for _ in range(3):
+        session.record(tmp_path)
+        play(session, 2)
+    session.record(None)
+    assert len(list_episodes(tmp_path)) == 3
+
+
 def test_play_goes_on_where_recording_cannot(make_session, tmp_path: Path):
     session = make_session()
     (tmp_path / "file").touch()
