@@ -107,6 +107,9 @@ class PlayLoop:
         self._collect(now)
         self._start_work(now)
         self._collect(now)  # an executor that runs things at once is done already
+        if self.paused:  # what waits meanwhile says nothing about how fast play is
+            self._shown_at.clear()
+            self._queue = deque((shot, None) for shot, _ in self._queue)
         if (self.paused and not self._allowance) or not self._queue or now < self._next_due:
             return None
         self._allowance = max(0, self._allowance - 1)

@@ -246,6 +246,9 @@ def test_pausing_stops_time():
     play_.loop.paused = False
     play_.run(2)
     assert len(play_.shown) == pytest.approx(shown + 40, abs=3)
+    assert play_.loop.latency < 0.06 and play_.loop.frames_per_second == pytest.approx(
+        20, abs=0.5
+    )  # pauses don't count
     np.testing.assert_array_equal([frame for _, frame in play_.shown], expected_frames(len(play_.shown)))
 
 
