@@ -52,6 +52,8 @@ class Compass:
         return np.full((16, 32, 3), (self.yaw % 256, self.walked % 256, self.blue), np.uint8)
 
     def step(self, actions):
+        if (folder / "crash").exists():
+            raise RuntimeError("the world broke")
         frames = []
         for vector in actions[0]:
             self.yaw += float(vector[19])
@@ -133,7 +135,8 @@ class Hands:
         self.log.unlink(missing_ok=True)
         (self.folder / "post").unlink(missing_ok=True)
         words = [sys.executable, str(self.script), str(self.folder), world, checkpoint]
-        self.player = subprocess.Popen(words, env=self.environment)
+        with (self.folder / "stderr").open("w") as errors:
+            self.player = subprocess.Popen(words, env=self.environment, stderr=errors)
         self.wait(lambda: len(self.lines("step")) > 3)
         self.do("mousemove", "320", "240")
 
@@ -157,7 +160,9 @@ class Hands:
     def wait(self, what, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not what():
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:] if self.log.exists() else "no log"
+            assert time.monotonic() < deadline, "\n".join(
+                file.read_text()[-3000:] for file in (self.folder / "stderr", self.log) if file.exists()
+            )
             time.sleep(0.05)
 
     def wait_said(self, what: str) -> None:
@@ -384,14 +389,18 @@ def test_what_one_keeps(hands: Hands):
     hands.close()
 
 
-def test_a_recording_is_finished_when_the_program_is_ended(hands: Hands):
+@pytest.mark.parametrize("end", ["terminated", "crashed"])
+def test_a_recording_is_finished_however_play_ends(hands: Hands, end: str):
     hands.open()
     hands.key("F3")
     hands.wait_said("recording to")
     hands.wait_steps(5)
     assert hands.player is not None
-    hands.player.terminate()
-    assert hands.player.wait(timeout=30) == 0
+    if end == "terminated":
+        hands.player.terminate()
+    else:
+        (hands.folder / "crash").touch()
+    assert (hands.player.wait(timeout=60) == 0) == (end == "terminated")
     (path,) = (hands.folder / "recordings").glob("*.jsonl")
     assert len(read_episode(path)) > 15
     assert len(list(path.parent.iterdir())) == 2
