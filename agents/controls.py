@@ -7,6 +7,8 @@ from latentcraft.model.actions import BUTTON_INDEX, CAMERA_LIMIT, PITCH, noop
 
 LOOK_SPEED = 4.5
 """Degrees a tick while a look key is held: 90 degrees a second."""
+STICK_SPEED = 9.0
+"""Degrees a tick at a stick's end: 180 degrees a second."""
 
 
 class Controls:
@@ -21,6 +23,7 @@ class Controls:
         self._held: dict[str, str] = {}
         self._tapped: set[str] = set()
         self._motion = np.zeros(2)
+        self._lean = np.zeros(2)
 
     def press(self, key: str, action: str) -> None:
         """Note that ``key`` went down; ``action`` is a button or one of the looks."""
@@ -39,11 +42,16 @@ class Controls:
         """Add mouse motion in degrees."""
         self._motion += (pitch, yaw)
 
+    def lean(self, pitch: float, yaw: float) -> None:
+        """Turn on and on, as a stick does: 1 is :data:`STICK_SPEED`, 0 stops."""
+        self._lean[:] = pitch, yaw
+
     def release_all(self) -> None:
         """Forget everything: the window lost the keyboard, or a new game began."""
         self._held.clear()
         self._tapped.clear()
         self._motion[:] = 0
+        self._lean[:] = 0
 
     def sample(self, ticks: int) -> np.ndarray:
         """Return the next chunk's actions ``float32 (ticks, 20)`` and begin collecting anew."""
@@ -55,7 +63,7 @@ class Controls:
                 actions[span, PITCH:] += np.multiply(LOOKS[action], LOOK_SPEED)
             else:
                 actions[span, BUTTON_INDEX[action]] = 1
-        actions[:, PITCH:] += self._motion / ticks
+        actions[:, PITCH:] += self._motion / ticks + self._lean * STICK_SPEED
         # What is beyond the limit is dropped: a view that goes on turning after the hand has stopped feels broken.
         actions[:, PITCH:] = actions[:, PITCH:].clip(-CAMERA_LIMIT, CAMERA_LIMIT)
         self._tapped.clear()

@@ -9,11 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from latentcraft.simulator.protocol import TICKS_PER_SECOND, Chunk, Start, World
+from latentcraft.agents.shot import Facts, Shot
+from latentcraft.simulator.protocol import TICKS_PER_SECOND, Chunk, Start, WorldSpec
 
 TICK = 1 / TICKS_PER_SECOND
 RECENT = 16
@@ -24,8 +25,21 @@ MARGIN = 0.010
 SLACK = 1.03
 """A world that cannot keep up is shown this much slower than it computes, so that small delays do not add up."""
 
-Job = Callable[[World], np.ndarray | None]
-"""Something done to the world between two chunks. Frames it returns ``uint8 (f, H, W, 3)`` are where play goes on."""
+
+class Steppable(Protocol):
+    """What a loop plays: a world of one game, or a :class:`latentcraft.agents.session.Session`."""
+
+    @property
+    def spec(self) -> WorldSpec: ...
+
+    def step(self, actions: np.ndarray) -> Chunk:
+        """Advance by ``actions`` ``float32 (1, f, 20)``; ``beside`` and ``facts`` of the info are shown too."""
+        ...
+
+
+Job = Callable[[Any], Shot | np.ndarray | None]
+"""Something done to the world between two chunks. A shot it returns (or frames ``uint8 (f, H, W, 3)``) is where play
+goes on."""
 
 
 class PlayLoop:
@@ -35,7 +49,7 @@ class PlayLoop:
     than 20 frames a second, frames are spaced evenly at the speed it manages.
 
     Args:
-        world: any world of one game.
+        world: what to play.
         act: called with the number of ticks, returns the next chunk's actions ``float32 (f, 20)``. A person's hands
             or a policy.
         executor: runs the world's steps, one at a time; None makes a thread.
@@ -44,7 +58,7 @@ class PlayLoop:
 
     def __init__(
         self,
-        world: World,
+        world: Steppable,
         act: Callable[[int], np.ndarray],
         *,
         executor: Executor | None = None,
@@ -56,7 +70,8 @@ class PlayLoop:
         self._pending: Future[Any] | None = None
         self._pending_is_job = False
         self._sampled_at = 0.0
-        self._queue: deque[tuple[np.ndarray, float | None]] = deque()
+        self._queue: deque[tuple[Shot, float | None]] = deque()
+        self._allowance = 0
         self._next_due = 0.0
         self._shown_at: deque[float] = deque(maxlen=2 * TICKS_PER_SECOND)
         self._chunk_seconds: deque[float] = deque(maxlen=RECENT)
@@ -64,15 +79,17 @@ class PlayLoop:
         self._in_play = False
         self.paused = False
         self.ticks = 0
-        """Ticks computed since the last reset."""
-        self.reward = 0.0
-        """Sum of rewards since the last reset."""
-        self.terminated = False
-        """Whether the task has ended (the world plays on)."""
+        """Ticks computed since the last start or job that returned a shot."""
+        self.shot: Shot | None = None
+        """What is shown."""
 
     def reset(self, start: Start) -> None:
         """Begin anew from ``start``, as soon as the chunk being computed is done."""
         self.do(lambda world: world.reset([start])[0])
+
+    def single(self) -> None:
+        """While paused: show the rest of the chunk that is shown, or if that has ended, compute and show the next."""
+        self._allowance = len(self._queue) or self.world.spec.chunk
 
     def do(self, job: Job) -> None:
         """Run ``job(world)`` between two chunks, in the thread that owns the world."""
@@ -90,9 +107,13 @@ class PlayLoop:
         self._collect(now)
         self._start_work(now)
         self._collect(now)  # an executor that runs things at once is done already
-        if self.paused or not self._queue or now < self._next_due:
+        if self.paused:  # what waits meanwhile says nothing about how fast play is
+            self._shown_at.clear()
+            self._queue = deque((shot, None) for shot, _ in self._queue)
+        if (self.paused and not self._allowance) or not self._queue or now < self._next_due:
             return None
-        frame, sampled_at = self._queue.popleft()
+        self._allowance = max(0, self._allowance - 1)
+        self.shot, sampled_at = self._queue.popleft()
         if sampled_at is not None:
             self._latencies.append(now - sampled_at)
         if now - self._next_due > TICK / 2:
@@ -100,16 +121,27 @@ class PlayLoop:
         self._in_play = True
         self._next_due += self._period()
         self._shown_at.append(now)
-        return frame
+        return self.shot.frame
 
     def wait_seconds(self, now: float) -> float:
         """Return how long nothing needs doing, apart from looking for finished work."""
-        return max(0.0, self._next_due - now) if self._queue else TICK
+        still = not self._queue or (self.paused and not self._allowance)
+        return TICK if still else max(0.0, self._next_due - now)
 
     @property
     def busy(self) -> bool:
         """Whether a job (such as a reset) is waiting or running."""
         return bool(self._jobs) or (self._pending is not None and self._pending_is_job)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is being computed."""
+        return self._pending is None
+
+    @property
+    def waiting(self) -> int:
+        """Ticks that are computed and not yet shown."""
+        return len(self._queue)
 
     @property
     def frames_per_second(self) -> float:
@@ -140,13 +172,14 @@ class PlayLoop:
             self._pending = self._executor.submit(self._jobs.popleft(), self.world)
             return
         until_dry = self._next_due + len(self._queue) * self._period() - now
-        if self._in_play and not self.paused and until_dry <= self._lead():
+        wanted = not self.paused or self._allowance > len(self._queue)
+        if self._in_play and wanted and until_dry <= self._lead():
             self._pending_is_job, self._sampled_at = False, now
             self._pending = self._executor.submit(self._step, self._act(self.world.spec.chunk))
 
-    def _step(self, actions: np.ndarray) -> tuple[Chunk, float]:
+    def _step(self, actions: np.ndarray) -> tuple[Chunk, float, np.ndarray]:
         began = self._clock()
-        return self.world.step(actions[None]), self._clock() - began
+        return self.world.step(actions[None]), self._clock() - began, actions
 
     def _collect(self, now: float) -> None:
         if self._pending is None or not self._pending.done():
@@ -155,22 +188,24 @@ class PlayLoop:
         if self._pending_is_job:
             self._chunk_seconds.clear()  # it may have changed how long a chunk takes
             if result is not None:
-                self._begin(np.asarray(result)[-1].copy(), now)
+                self._begin(result if isinstance(result, Shot) else Shot(np.asarray(result)[-1].copy()), now)
             return
-        chunk, seconds = result
+        chunk, seconds, actions = result
         self._chunk_seconds.append(seconds)
-        # Copies, since a world may use its buffers again while these frames wait to be shown.
-        frames = [frame.copy() for frame in chunk.frames[0]]
-        self._queue.extend((frame, self._sampled_at if i == 0 else None) for i, frame in enumerate(frames))
+        info, frames = chunk.infos[0], chunk.frames[0]
+        actions = info.get("actions", actions)
+        for i, frame in enumerate(frames):
+            # Copies, since a world may use its buffers again while these frames wait to be shown.
+            beside = {name: view[i].copy() for name, view in info.get("beside", {}).items()}
+            shot = Shot(frame.copy(), beside, actions[i], info.get("facts", Facts()))
+            self._queue.append((shot, self._sampled_at if i == 0 else None))
         self.ticks += len(frames)
-        self.reward += float(chunk.rewards[0].sum())
-        self.terminated |= bool(chunk.terminated[0].any())
 
-    def _begin(self, frame: np.ndarray, now: float) -> None:
+    def _begin(self, shot: Shot, now: float) -> None:
         self._queue.clear()
-        self._queue.append((frame, None))
-        self._next_due, self._in_play = now, False
-        self.ticks, self.reward, self.terminated = 0, 0.0, False
+        self._queue.append((shot, None))
+        self._next_due, self._in_play, self._allowance = now, False, 1
+        self.ticks = 0
 
     def _period(self) -> float:
         """Seconds between frames: a tick, or what the world manages."""

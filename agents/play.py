@@ -2,15 +2,19 @@
 
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from latentcraft.agents.keymap import merge_keymap
+from latentcraft.agents.keymap import load_keymap
 from latentcraft.agents.starts import make_starts
 from latentcraft.errors import UserError
-from latentcraft.simulator.protocol import HELD_OUT_SEED
+from latentcraft.simulator.protocol import HELD_OUT_SEED, Start, World
 from latentcraft.simulator.worlds import make_world
+
+if TYPE_CHECKING:
+    from latentcraft.agents.session import Session
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,28 @@ class PlayConfig:
     """Start with the whole screen."""
     mouse_speed: float = 0.15
     """Degrees of turn a pixel of mouse motion."""
-    keymap: dict[str, str | None] = field(default_factory=dict)
-    """Changes to the keys, for instance ``keymap.z=forward keymap.w=none``; the actions' names are in
-    :mod:`latentcraft.agents.keymap`."""
+    keymap: Path | None = None
+    """A YAML file of actions and their keys, like ``configs/keymap.yaml``; it needs to name only what it changes."""
+    keys: dict[str, str | tuple[str, ...] | None] = field(default_factory=dict)
+    """Changes to single actions, for instance ``keys.forward=z keys.jump=[space,j]``; null takes an action's keys.
+    (The names with a dot, ``hotbar.1`` and so on, can be given in a ``keymap`` file only.)"""
+    players: tuple[str, ...] = ("explorer", "tour")
+    """Who plays in turn when handed over to: ``explorer``, a bundled script's name, a script's file, or a policy as
+    ``package.module:name`` (an object with ``act(frames) -> actions``, or what makes one)."""
+    slot: int | None = None
+    """Begin with the game saved in this slot, 1 to 9."""
+    rewind_minutes: float = 6.0
+    """How far one can go back at least; six take about 100 MB of memory and, in a dream, 0.7 GB of disk in TMPDIR."""
+    clip_seconds: float = 15.0
+    """Length of a film of the last seconds; no longer than ``rewind_minutes``."""
+    clip_format: Literal["mp4", "gif"] = "mp4"
+    """What such a film is saved as."""
     screenshots: Path = Path(".")
-    """Folder for screenshots."""
+    """Folder for screenshots and films."""
+    saves: Path = Path("saves")
+    """Folder of the save slots."""
+    recordings: Path = Path("recordings")
+    """Folder for recorded episodes, fit for ``latentcraft train data=...``."""
     script: str = "tour"
     """Without a display: the action script to play instead."""
     out: Path = Path("play.mp4")
@@ -67,38 +88,85 @@ def why_no_display() -> str | None:
 
 def main(config: PlayConfig) -> int:
     """Run ``latentcraft play``."""
-    keymap = merge_keymap(config.keymap)
+    keymap = load_keymap(config.keymap, config.keys)
     (start,) = make_starts(config.world, config.seed, episode=config.episode, media=config.media, frame=config.frame)
-    if config.scale is not None and config.scale < 1:
-        raise UserError(f"scale must be a whole number from 1 up, got {config.scale}")
+    check(config)
     reason = why_no_display()
     if reason is not None:
         return film_instead(config, reason)
-    world = make_world(
-        config.world, task=config.task, frame_size=config.frame_size, checkpoint=config.checkpoint, steps=config.steps
-    )
-    try:
-        from latentcraft.agents.screen import NoDisplayError
-        from latentcraft.agents.window import Window
+    from latentcraft.agents.screen import NoDisplayError
 
-        try:
-            window = Window(
-                world,
-                start=start,
-                keymap=keymap,
-                scale=config.scale,
-                mouse_speed=config.mouse_speed,
-                fullscreen=config.fullscreen,
-                screenshots=config.screenshots,
-            )
-        except NoDisplayError as error:
-            reason = str(error)
-        else:
-            window.run()
-            return 0
-    finally:
-        world.close()
+    try:
+        return play(config, start, keymap)
+    except NoDisplayError as error:
+        reason = str(error)
     return film_instead(config, reason)
+
+
+def check(config: PlayConfig) -> None:
+    """Raise a UserError for the first value that cannot be; before anything is opened."""
+    if config.scale is not None and config.scale < 1:
+        raise UserError(f"scale must be a whole number from 1 up, got {config.scale}")
+    if config.slot is not None and not 1 <= config.slot <= 9:
+        raise UserError(f"slot must be 1 to 9, got {config.slot}")
+    if not 0 < config.clip_seconds <= 60 * config.rewind_minutes:
+        raise UserError(f"clip_seconds must be above 0 and within rewind_minutes, got {config.clip_seconds}")
+
+
+def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
+    """Open the window, then the world, and play.
+
+    Raises:
+        NoDisplayError: no window can be opened.
+    """
+    from latentcraft.agents.places import Places
+    from latentcraft.agents.window import Window
+
+    worlds: list[World] = []
+
+    def open_session() -> "Session":
+        from latentcraft.agents.session import Session
+        from latentcraft.agents.stage import Stage
+
+        world = make_world(
+            config.world, task=config.task, frame_size=config.frame_size, checkpoint=config.checkpoint,
+            steps=config.steps,
+        )  # fmt: skip
+        worlds.append(world)
+        return Session(Stage(world), minutes=config.rewind_minutes)
+
+    window = Window(
+        open_session,
+        start=start,
+        keymap=keymap,
+        frame_size=config.frame_size or (96, 160),
+        title=f"latentcraft - {config.world}",
+        places=Places(
+            screenshots=config.screenshots, saves=config.saves, recordings=config.recordings,
+            clip_seconds=config.clip_seconds, clip_format=config.clip_format, players=config.players,
+        ),
+        slot=config.slot,
+        scale=config.scale,
+        mouse_speed=config.mouse_speed,
+        fullscreen=config.fullscreen,
+        began=process_began(),
+    )  # fmt: skip
+    try:
+        window.run()
+    finally:
+        for world in worlds:
+            world.close()
+    return 0
+
+
+def process_began() -> float | None:
+    """Return when this process began, in seconds of ``time.time()``; None where the system does not say."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def film_instead(config: PlayConfig, reason: str) -> int:

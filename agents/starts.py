@@ -59,3 +59,13 @@ def start_name(start: Start) -> str:
         return f"seed {start.seed}"
     source = start.episode or start.media
     return f"{source.stem if source else 'nothing'}, noise {start.noise_seed or 0}"
+
+
+def start_from_file(path: Path) -> Start:
+    """Return the start a file stands for: an episode if its jsonl is there, else an image or a video.
+
+    It is not read here; a world that resets to it says what is wrong with it.
+    """
+    if path.suffix == ".jsonl" or (path.suffix == ".mp4" and path.with_suffix(".jsonl").is_file()):
+        return Start(noise_seed=0, episode=path)
+    return Start(noise_seed=0, media=path)

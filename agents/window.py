@@ -1,40 +1,52 @@
-"""The play window: pygame around a :class:`~latentcraft.agents.loop.PlayLoop`, whichever world it plays."""
+"""The play window: pygame around a session, from the first event to the last picture."""
 
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
+from queue import Empty
+from typing import TYPE_CHECKING
 
 from latentcraft.agents.controls import Controls
-from latentcraft.agents.keymap import COMMANDS, help_lines
-from latentcraft.agents.loop import PlayLoop
+from latentcraft.agents.hud import clock, hud_lines
+from latentcraft.agents.inputs import Inputs
+from latentcraft.agents.keymap import PAD_KEYS, help_lines, keys_of
+from latentcraft.agents.panes import panes_of, psnr
+from latentcraft.agents.places import Places
 from latentcraft.agents.screen import Screen, pygame
-from latentcraft.agents.starts import next_start, start_name
-from latentcraft.agents.video import enlarge, watchable_scale, write_png
-from latentcraft.errors import UserError
-from latentcraft.model.actions import HOTBAR_SLOTS
-from latentcraft.simulator.protocol import Start, World
+from latentcraft.agents.shot import TRUTH, Shot
+from latentcraft.agents.starts import start_name
+from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start
 
-MOUSE_BUTTONS = {1: "mouse left", 2: "mouse middle", 3: "mouse right"}
+if TYPE_CHECKING:
+    from latentcraft.agents.rewind import Rewind
+    from latentcraft.agents.session import Session
+
 LARGEST_POLL = 0.005
 """Seconds between two looks at the input at most; a frame's due time is met within a millisecond."""
 REDRAW_SECONDS = 0.25
 """A window whose world stands still is redrawn this often, for what the desktop may have painted over."""
-MESSAGE_SECONDS = 2.0
+MESSAGE_SECONDS = 3.0
 
 
 class Window:
-    """A resizable window that plays one world until the player quits.
+    """A resizable window that plays one session until the player quits.
 
     Args:
-        world: any world of one game.
+        open_session: builds the session; called in the thread that will own it, while the window already stands.
         start: where the first game starts.
         keymap: key name -> action name.
+        frame_size: (H, W) of the frames to come, pixels, for the window's first size.
+        title: the window's.
+        places: where what one keeps goes.
+        slot: a saved game to go on with.
         scale: whole factor of enlargement of the first window; None fits the desktop.
         mouse_speed: degrees a pixel of mouse motion.
         fullscreen: start with the whole screen.
-        screenshots: folder for screenshots.
+        began: when the program began, in seconds of ``time.time()``, for the time a start takes.
 
     Raises:
         NoDisplayError: SDL cannot open a window.
@@ -43,124 +55,132 @@ class Window:
 
     def __init__(
         self,
-        world: World,
+        open_session: "Callable[[], Session]",
         *,
         start: Start,
         keymap: Mapping[str, str],
+        frame_size: tuple[int, int] = (96, 160),
+        title: str = "latentcraft",
+        places: Places = Places(),  # noqa: B008 (frozen)
+        slot: int | None = None,
         scale: int | None = None,
         mouse_speed: float = 0.15,
         fullscreen: bool = False,
-        screenshots: Path = Path("."),
+        began: float | None = None,
     ) -> None:
-        self.world, self.start, self.keymap = world, start, dict(keymap)
+        self.keymap = dict(keymap)
         self.controls = Controls()
-        self.loop = PlayLoop(world, self.controls.sample)
-        self._mouse_speed, self._screenshots = mouse_speed, screenshots
-        self._running, self._captured, self._slot = True, False, 1
+        self._open, self._start, self._places = open_session, start, places
+        self._slot = slot
+        self._began = time.time() if began is None else began
+        self._running = True
+        self._playing = False  # from then on there are a session, a loop and commands
         self._show_hud, self._show_help = True, False
-        self._frame: np.ndarray | None = None
+        self._shot: Shot | None = None
+        self._rewind: Rewind | None = None
+        self._rewinding = False
         self._message, self._message_until = "", 0.0
-        self._screen = Screen(world.spec.frame_size, f"latentcraft - {world.spec.name}", scale, fullscreen)
-        self._key_names = {self._key_code(key): key for key in keymap if not key.startswith("mouse ")}
+        self._screen = Screen(frame_size, title, scale, fullscreen)
+        self._inputs = Inputs(self.keymap, self.controls, self._command, mouse_speed)
 
     def run(self) -> None:
-        """Play until the player quits; closes the window, not the world."""
-        self._start_game(self.start)
+        """Play until the player quits; closes the window, and finishes whatever is being written."""
+        executor = ThreadPoolExecutor(1, thread_name_prefix="world")
+        opening = executor.submit(self._open)
+        try:
+            while self._running and not opening.done():
+                for event in pygame.event.get():
+                    self._handle(event)
+                self._screen.draw([], [], [], "loading...")
+                time.sleep(4 * LARGEST_POLL)  # seldom, since imports need the interpreter
+            if self._running:
+                self._play(opening, executor)
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+            if not opening.cancelled() and opening.exception() is None:
+                opening.result().close()
+            self._screen.close()
+
+    def _play(self, opening: "Future[Session]", executor: ThreadPoolExecutor) -> None:
+        # What compiles and encodes is imported only now: the window should stand at once.
+        from latentcraft.agents.commands import Commands
+        from latentcraft.agents.loop import PlayLoop
+
+        self.session = opening.result()
+        self.loop = PlayLoop(self.session, self.controls.sample, executor=executor)
+        self.commands = Commands(self.session, self.loop, self.controls, self._places, self._start)
+        self._playing = True
+        self.commands.begin(self._start, forgiving=False)
+        if self._slot is not None:
+            self.commands.slot = self._slot
+            self.commands.on_load()
         redraw_at = 0.0
         try:
-            while self._running:
-                events = pygame.event.get()
-                for event in events:
-                    self._handle(event)
-                now = time.perf_counter()
-                frame = self.loop.update(now)
-                if frame is not None:
-                    self._frame = frame
-                # Drawing costs milliseconds that the world's thread could use, so only what changed is drawn.
-                if frame is not None or now >= redraw_at or any(event.type != pygame.MOUSEMOTION for event in events):
-                    redraw_at = now + REDRAW_SECONDS
-                    self._draw(now)
-                time.sleep(min(LARGEST_POLL, self.loop.wait_seconds(time.perf_counter())))
+            with _quitting_on_signals(self._on_quit):
+                while self._running:
+                    events = pygame.event.get()
+                    for event in events:
+                        self._handle(event)
+                    now = time.perf_counter()
+                    changed = self._update(now)
+                    # Drawing costs milliseconds that the world's thread could use, so only what changed is drawn.
+                    if changed or now >= redraw_at or any(event.type != pygame.MOUSEMOTION for event in events):
+                        redraw_at = now + REDRAW_SECONDS
+                        self._draw(now)
+                    time.sleep(min(LARGEST_POLL, self.loop.wait_seconds(time.perf_counter())))
         finally:
             self.loop.close()
-            self._screen.close()
+            self.commands.close()
+
+    def _update(self, now: float) -> bool:
+        """Advance to ``now``; returns whether there is something new to show."""
+        if self._rewind is not None:
+            shot = self._rewind.update(now)
+        else:
+            shot = self.loop.shot if self.loop.update(now) is not None else None
+            if self._rewinding and self.loop.idle and not self.loop.busy and self._shot is not None:
+                from latentcraft.agents.rewind import Rewind
+
+                self._rewind = Rewind(self.session.timeline, self.loop.waiting, now)
+        if shot is not None and self._shot is None:
+            seconds = time.time() - self._began
+            self.session.notes.put(f"{start_name(shot.facts.start)}, started in {seconds:.1f} s")
+        if shot is not None and TRUTH in shot.beside:
+            self.commands.curve.add(shot.facts.ticks, psnr(shot.frame, shot.beside[TRUTH]))
+        self._shot = shot or self._shot
+        return shot is not None
 
     # --- input ------------------------------------------------------------------------------------------------------
 
     def _handle(self, event: pygame.event.Event) -> None:
         if event.type == pygame.QUIT:
             self._running = False
-        elif event.type == pygame.WINDOWFOCUSLOST:
-            self._capture(False)
-        elif event.type == pygame.KEYDOWN and event.key in self._key_names:
-            self._press(self._key_names[event.key])
-        elif event.type == pygame.KEYUP and event.key in self._key_names:
-            self.controls.release(self._key_names[event.key])
-        elif event.type == pygame.MOUSEBUTTONDOWN and event.button in MOUSE_BUTTONS:
-            if self._captured:
-                self._press(MOUSE_BUTTONS[event.button])
-            else:
-                self._capture(True)  # the click that takes the mouse does not also dig
-        elif event.type == pygame.MOUSEBUTTONUP and event.button in MOUSE_BUTTONS:
-            self.controls.release(MOUSE_BUTTONS[event.button])
-        elif event.type == pygame.MOUSEMOTION and self._captured:
-            self.controls.turn(event.rel[1] * self._mouse_speed, event.rel[0] * self._mouse_speed)
-        elif event.type == pygame.MOUSEWHEEL and event.y:
-            self._slot = (self._slot - 1 - int(np.sign(event.y))) % HOTBAR_SLOTS + 1
-            self.controls.tap(f"hotbar.{self._slot}")
+        elif event.type == pygame.DROPFILE and self._playing:
+            self.commands.on_drop(Path(event.file))
+        else:
+            self._inputs.handle(event)
 
-    def _press(self, key: str) -> None:
-        action = self.keymap.get(key)
-        if action in COMMANDS:
-            getattr(self, f"_on_{action}")()
-        elif action is not None:
-            if action.startswith("hotbar."):
-                self._slot = int(action[-1])
-            self.controls.press(key, action)
+    def _command(self, name: str, down: bool) -> None:
+        if not down:
+            if name == "rewind":
+                self._end_rewind()
+        elif hasattr(self, f"_on_{name}"):
+            getattr(self, f"_on_{name}")()
+        elif self._playing:
+            getattr(self.commands, f"on_{name}")()
 
-    def _capture(self, wanted: bool) -> None:
-        """Take the mouse (hidden, endless motion) or give it back."""
-        self._captured = wanted
-        pygame.event.set_grab(wanted)
-        pygame.mouse.set_visible(not wanted)
-        pygame.mouse.get_rel()  # what moved before does not count
-        if not wanted:
-            self.controls.release_all()
+    # --- commands that concern the window ---------------------------------------------------------------------------
 
-    # --- commands, one method for each name in keymap.COMMANDS --------------------------------------------------------
+    def _on_rewind(self) -> None:
+        if self._shot is not None:
+            self._rewinding = self.loop.paused = True
 
-    def _on_reset(self) -> None:
-        self._start_game(self.start)
-
-    def _on_next_seed(self) -> None:
-        self._start_game(next_start(self.start))
-
-    def _start_game(self, start: Start) -> None:
-        self.start = start
-        self.controls.release_all()
-        self.loop.reset(start)
-        self._say(start_name(start))
-
-    def _on_more_steps(self) -> None:
-        self._change_steps(1)
-
-    def _on_fewer_steps(self) -> None:
-        self._change_steps(-1)
-
-    def _change_steps(self, direction: int) -> None:
-        steps = getattr(self.world, "steps", None)
-        if steps is None:
-            self._say(f"the {self.world.spec.name} world has no denoising steps")
-            return
-        from latentcraft.model.sampler import STEPS  # imports torch, which the reference world does without
-
-        index = STEPS.index(steps) + direction if steps in STEPS else 0
-        chosen = STEPS[min(max(index, 0), len(STEPS) - 1)]
-        self.loop.do(lambda world: setattr(world, "steps", chosen))
-        self._say(f"{chosen} denoising step{'s' * (chosen > 1)}")
-
-    def _on_pause(self) -> None:
-        self.loop.paused = not self.loop.paused
+    def _end_rewind(self) -> None:
+        if self._rewinding:
+            rewind, self._rewind, self._rewinding = self._rewind, None, False
+            self.loop.paused = False
+            if rewind is not None:
+                self.commands.go_back(rewind.target)
 
     def _on_hud(self) -> None:
         self._show_hud = not self._show_hud
@@ -168,22 +188,12 @@ class Window:
     def _on_help(self) -> None:
         self._show_help = not self._show_help
 
-    def _on_screenshot(self) -> None:
-        if self._frame is None:
-            return
-        path = self._screenshots / f"latentcraft-{time.strftime('%Y%m%d-%H%M%S')}-tick{self.loop.ticks}.png"
-        try:
-            write_png(path, enlarge(self._frame, watchable_scale(self._frame.shape[1])))
-            self._say(f"saved {path}")
-        except UserError as error:
-            self._say(str(error))
-
     def _on_fullscreen(self) -> None:
         self._screen.toggle_fullscreen()
 
     def _on_release_or_quit(self) -> None:
-        if self._captured:
-            self._capture(False)
+        if self._inputs.captured:
+            self._inputs.capture(False)
         else:
             self._running = False
 
@@ -193,39 +203,58 @@ class Window:
     # --- words on the picture -----------------------------------------------------------------------------------------
 
     def _draw(self, now: float) -> None:
-        self._screen.draw(
-            self._frame,
-            self._hud_lines() if self._show_hud else [],
-            help_lines(self.keymap) if self._show_help else [],
-            self._note(now),
-        )
+        shot, session = self._shot, self.session
+        rows = []
+        if shot is not None:
+            truth = self.commands.show_truth
+            rows = panes_of(
+                shot, world=session.spec.name, truth=truth, other=session.other.name, curve=self.commands.curve
+            )
+        hud = self._hud_lines(shot) if self._show_hud and shot is not None else []
+        self._screen.draw(rows, hud, self._help_lines() if self._show_help else [], self._note(now))
 
-    def _hud_lines(self) -> list[str]:
-        loop, spec = self.loop, self.world.spec
-        steps = getattr(self.world, "steps", None)
-        lines = [
-            f"{spec.name}  {start_name(self.start)}" + (f"  steps {steps}" if steps else "") + "   F1 help",
-            f"{loop.frames_per_second:4.1f} frames/s   chunk {loop.chunk_seconds * 1000:.0f} ms"
-            f"   input to picture {loop.latency * 1000:.0f} ms",
-        ]
-        if spec.task != "free":
-            lines.append(f"{spec.task}: reward {loop.reward:.2f}" + ("   done" if loop.terminated else ""))
-        return lines
+    def _help_lines(self) -> list[tuple[str, str]]:
+        """Return the help page, without a gamepad's keys where there is none."""
+        pads = self._inputs.gamepads.plugged_in
+        return help_lines({key: action for key, action in self.keymap.items() if pads or key not in PAD_KEYS})
+
+    def _hud_lines(self, shot: Shot) -> list[str]:
+        loop, session, recorder = self.loop, self.session, self.session.recorder
+        return hud_lines(
+            shot, world=session.spec.name, task=session.spec.task, steps=session.stage.steps,
+            frames_per_second=loop.frames_per_second, chunk_seconds=loop.chunk_seconds, latency=loop.latency,
+            player=session.player, slot=self.commands.slot, help_key=next(iter(keys_of("help", self.keymap)), ""),
+            extra=[f"recording {clock(recorder.ticks)}"] if recorder is not None else [],
+        )  # fmt: skip
 
     def _note(self, now: float) -> str:
-        if self.loop.paused:
-            return "paused"
-        if self.loop.busy and self._frame is None:
-            return "loading..."
-        if now < self._message_until:
-            return self._message
-        return "" if self._captured or self._frame is None else "click to look with the mouse"
+        while True:
+            try:
+                self._say(self.session.notes.get_nowait())
+            except Empty:
+                break
+        if self._rewind is not None:
+            return f"<<  {self._rewind.ticks_back / TICKS_PER_SECOND:.1f} s back; let go to play on from here"
+        if self.loop.busy:
+            return "loading..." if self._shot is None else "one moment..."
+        if now < self._message_until or self.loop.paused:
+            return " - ".join(self.loop.paused * ["paused"] + (now < self._message_until) * [self._message])
+        return "" if self._inputs.captured or self._shot is None else "click to look with the mouse"
 
     def _say(self, message: str) -> None:
         self._message, self._message_until = message, time.perf_counter() + MESSAGE_SECONDS
 
-    def _key_code(self, key: str) -> int:
-        try:
-            return pygame.key.key_code(key)
-        except ValueError as error:
-            raise UserError(f"keymap: no key is called {key!r}; pygame's names are 'w', 'left shift'...") from error
+
+@contextmanager
+def _quitting_on_signals(quit_: Callable[[], None]) -> Iterator[None]:
+    """Quit as by the key when the system asks the program to end, so that everything is finished and closed."""
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+        yield
+        return
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, lambda *_: quit_()) for number in signals}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,8 +1,4 @@
-import os
-import shutil
-import subprocess
 import sys
-import textwrap
 import time
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -13,7 +9,7 @@ from fake_world import FakeWorld
 
 from latentcraft.agents import play
 from latentcraft.agents.controls import LOOK_SPEED, Controls
-from latentcraft.agents.keymap import ACTIONS, COMMANDS, KEYMAP, help_lines, merge_keymap
+from latentcraft.agents.keymap import ACTIONS, COMMANDS, help_lines, load_keymap
 from latentcraft.agents.loop import TICK, PlayLoop
 from latentcraft.configs.compose import compose_config
 from latentcraft.errors import UserError
@@ -27,21 +23,48 @@ FORWARD, JUMP, ATTACK = (BUTTON_INDEX[name] for name in ("forward", "jump", "att
 
 
 def test_every_key_does_something_and_everything_has_a_key():
-    assert set(KEYMAP.values()) == set(ACTIONS)
-    page = "\n".join(f"{keys} {meaning}" for keys, meaning in help_lines(KEYMAP))
+    keymap = load_keymap()
+    assert set(keymap.values()) == set(ACTIONS)
+    page = "\n".join(f"{keys} {meaning}" for keys, meaning in help_lines(keymap))
     assert "W  A  S  D walk" in page and all(meaning in page for meaning in COMMANDS.values())
 
 
-def test_the_window_carries_out_every_command():
+def test_every_command_is_carried_out():
     window = pytest.importorskip("latentcraft.agents.window")
-    assert all(callable(getattr(window.Window, f"_on_{command}")) for command in COMMANDS)
+    commands = pytest.importorskip("latentcraft.agents.commands")
+    for command in set(COMMANDS) - {"next_block", "previous_block"}:  # these are the hands'
+        owners = [hasattr(window.Window, f"_on_{command}"), hasattr(commands.Commands, f"on_{command}")]
+        assert owners.count(True) == 1, command
 
 
-def test_keymap_changes():
-    keymap = merge_keymap({"z": "forward", "w": "none", "q": None})
-    assert keymap["z"] == "forward" and "w" not in keymap and "q" not in keymap and KEYMAP["w"] == "forward"
-    with pytest.raises(UserError, match="key 'z' has unknown action 'fly'"):
-        merge_keymap({"z": "fly"})
+def test_keymap_changes(tmp_path: Path):
+    keymap = load_keymap(changes={"forward": "z", "quit": None, "jump": ["w", "j"]})
+    assert keymap["z"] == "forward" and keymap["w"] == keymap["j"] == "jump"
+    assert "q" not in keymap and "space" not in keymap and keymap["s"] == "back"
+    file = tmp_path / "mine.yaml"
+    file.write_text("hotbar.1: 7\nback: [x, pad b]\nquit:\n")
+    keymap = load_keymap(file, {"quit": "k"})
+    assert keymap["7"] == "hotbar.1" and "1" not in keymap and keymap["x"] == keymap["pad b"] == "back"
+    assert keymap["k"] == "quit" and "hotbar.7" not in keymap.values()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("fly: z", "unknown action 'fly'"), ("forward: z\nback: z", "key 'z' is given to forward and back"),
+     ("forward: pad q", "no key is called 'pad q'"), ("[w]", "must be a mapping"), ("a: [", "not valid YAML")],
+)  # fmt: skip
+def test_a_bad_keymap_is_named(text: str, reason: str, tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=reason):
+        load_keymap(file)
+
+
+def test_keys_are_given_on_the_command_line(tmp_path: Path):
+    config = compose_config("play", ["keys.forward=z", "keys.jump=[x,c]", f"keymap={tmp_path / 'gone.yaml'}"])
+    assert config.keys == {"forward": "z", "jump": ("x", "c")}
+    with pytest.raises(UserError, match="gone.yaml"):
+        play.main(config)
 
 
 def test_held_keys_last_a_chunk_and_taps_a_tick():
@@ -223,19 +246,33 @@ def test_pausing_stops_time():
     play_.loop.paused = False
     play_.run(2)
     assert len(play_.shown) == pytest.approx(shown + 40, abs=3)
+    assert play_.loop.latency < 0.06 and play_.loop.frames_per_second == pytest.approx(
+        20, abs=0.5
+    )  # pauses don't count
     np.testing.assert_array_equal([frame for _, frame in play_.shown], expected_frames(len(play_.shown)))
 
 
-def test_rewards_and_ends_are_summed():
-    def forward(ticks: int) -> np.ndarray:
-        actions = noop(ticks)
-        actions[:, FORWARD] = 1
-        return actions
-
-    play_ = Play(0.01, forward, FakeWorld(task="navigate"))
+def test_single_chunks_while_paused():
+    play_ = Play(0.02)
     play_.run(1)
-    assert play_.loop.reward == play_.loop.ticks > 10
-    assert play_.loop.terminated
+    play_.loop.paused = True
+    play_.run(0.5)
+    for _ in range(4):
+        before = len(play_.shown)
+        play_.loop.single()
+        play_.run(0.5)
+        assert 1 <= len(play_.shown) - before <= 4  # the rest of the chunk that was shown, then whole ones
+    assert len(play_.shown) - before == 4
+    np.testing.assert_array_equal([frame for _, frame in play_.shown], expected_frames(len(play_.shown)))
+
+
+def test_a_start_is_seen_while_paused():
+    play_ = Play(0.02)
+    play_.run(1)
+    play_.loop.paused = True
+    play_.loop.reset(Start(seed=4))
+    play_.run(0.5)
+    np.testing.assert_array_equal(play_.shown[-1][1], FakeWorld().reset([Start(seed=4)])[0, -1])
 
 
 def test_an_error_of_the_world_reaches_the_player():
@@ -275,6 +312,14 @@ def test_without_a_display_a_video_is_written(tmp_path: Path, monkeypatch: pytes
     assert out.stat().st_size > 10_000
 
 
+def test_the_start_is_timed_from_the_process_own_beginning():
+    began = play.process_began()
+    if Path("/proc/self/stat").exists():
+        assert began is not None and began < time.time() - time.process_time() + 1
+    else:
+        assert began is None
+
+
 def test_a_dummy_driver_is_no_display(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setenv("DISPLAY", ":0")
@@ -288,7 +333,9 @@ def test_a_dummy_driver_is_no_display(monkeypatch: pytest.MonkeyPatch):
     [
         ("seed=-1", "seed"),
         ("scale=0", "scale"),
-        ("keymap.w=fly", "fly"),
+        ("keys.fly=w", "fly"),
+        ("slot=10", "slot"),
+        ("clip_seconds=1000", "clip_seconds"),
         ("frame=3", "frame=3"),
         ("media=nowhere.png", "nowhere.png"),
     ],
@@ -296,123 +343,3 @@ def test_a_dummy_driver_is_no_display(monkeypatch: pytest.MonkeyPatch):
 def test_bad_words_are_named(word: str, reason: str):
     with pytest.raises(UserError, match=reason):
         play.main(compose_config("play", [word]))
-
-
-PLAYER = """
-import sys
-from pathlib import Path
-import numpy as np
-from latentcraft.agents.keymap import KEYMAP
-from latentcraft.agents.window import Window
-from latentcraft.simulator.protocol import Chunk, Start, WorldSpec
-
-log = open(sys.argv[1], "w", buffering=1)
-
-class Compass:
-    "Shows yaw as red and distance walked as green."
-    spec = WorldSpec("compass", 1, (16, 32))
-
-    def reset(self, starts):
-        self.yaw = self.walked = 0.0
-        print("reset", starts[0].seed, file=log)
-        return np.stack([self.frame()] * 4)[None]
-
-    def frame(self):
-        return np.full((16, 32, 3), (self.yaw % 256, self.walked % 256, 128), np.uint8)
-
-    def step(self, actions):
-        frames = []
-        for vector in actions[0]:
-            self.yaw += vector[19]
-            self.walked += vector[0]
-            frames.append(self.frame())
-        print("step", self.yaw, self.walked, int(actions[0, :, 7].sum()), file=log)
-        return Chunk(np.stack(frames)[None], np.zeros((1, 4), np.float32), np.zeros((1, 4), bool), [{}])
-
-window = Window(Compass(), start=Start(seed=5), keymap=KEYMAP, scale=8, screenshots=Path(sys.argv[2]))
-print("open", file=log)
-window.run()
-print("closed", file=log)
-"""
-
-
-class Hands:
-    """Presses keys in a real window by xdotool and reads what the world was told."""
-
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self.environment, self.log = environment, log
-
-    def do(self, *words: str) -> None:
-        subprocess.run(["xdotool", *words], env=self.environment, check=True, timeout=20)
-
-    def lines(self, word: str) -> list[list[str]]:
-        text = self.log.read_text() if self.log.exists() else ""
-        return [line.split() for line in text.splitlines() if line.startswith(word)]
-
-    def wait(self, what, seconds: float = 60.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < deadline, self.log.read_text()[-2000:] if self.log.exists() else "no log"
-            time.sleep(0.05)
-
-    def latest(self) -> tuple[float, float, int]:
-        step = self.lines("step")[-1]
-        return float(step[1]), float(step[2]), int(step[3])
-
-
-@pytest.mark.skipif(not (shutil.which("Xvfb") and shutil.which("xdotool")), reason="Xvfb and xdotool are not installed")
-def test_keys_and_mouse_in_a_real_window(tmp_path: Path):
-    script = tmp_path / "player.py"
-    script.write_text(textwrap.dedent(PLAYER))
-    read, write = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset"],
-        pass_fds=[write], stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(write)
-    player = None
-    try:
-        with os.fdopen(read) as pipe:
-            display = pipe.readline().strip()
-        environment = {**os.environ, "DISPLAY": f":{display}", "SDL_VIDEODRIVER": "x11"}
-        log = tmp_path / "log"
-        player = subprocess.Popen([sys.executable, str(script), str(log), str(tmp_path)], env=environment)
-        hands = Hands(environment, log)
-        hands.wait(lambda: len(hands.lines("step")) > 3)
-        hands.do("mousemove", "320", "240")
-        assert hands.latest() == (0, 0, 0)
-
-        hands.do("keydown", "w")
-        hands.wait(lambda: hands.latest()[1] > 8)
-        hands.do("keyup", "w")
-        hands.do("keydown", "Right")
-        hands.wait(lambda: hands.latest()[0] > 20)
-        hands.do("keyup", "Right")
-        turned = hands.latest()[0]
-
-        hands.do("click", "1")  # takes the mouse, digs nothing
-        steps = len(hands.lines("step"))
-        hands.wait(lambda: len(hands.lines("step")) > steps + 2)
-        assert all(line[3] == "0" for line in hands.lines("step"))
-        hands.do("mousedown", "1")
-        hands.wait(lambda: hands.latest()[2] == 4)
-        hands.do("mouseup", "1")
-        for _ in range(10):
-            hands.do("mousemove_relative", "--", "-30", "0")
-        hands.wait(lambda: hands.latest()[0] < turned - 5)
-
-        hands.do("key", "F2")
-        hands.wait(lambda: list(tmp_path.glob("latentcraft-*.png")))
-        hands.do("key", "n")
-        hands.wait(lambda: hands.lines("reset")[-1] == ["reset", "6"])
-        hands.do("key", "Escape")  # gives the mouse back
-        steps = len(hands.lines("step"))
-        hands.wait(lambda: len(hands.lines("step")) > steps + 2)
-        hands.do("key", "Escape")
-        hands.wait(lambda: hands.lines("closed"))
-        assert player.wait(timeout=30) == 0
-    finally:
-        for process in (player, server):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
