@@ -155,6 +155,7 @@ def main(config: TrainConfig) -> None:
 
     begun = None if config.begin is None else load_checkpoint(config.begin, dtype=dtype, device=device)
     done: dict[str, Progress] = {}
+    inherited = set(config.keep)
     if begun is not None and AutoencoderStage.name in config.keep:
         autoencoder = begun.autoencoder
     else:
@@ -164,8 +165,8 @@ def main(config: TrainConfig) -> None:
             check = load_frames(held_out + training[:1], 2048, config.frame_size)
         first = AutoencoderStage(config.autoencoder, frames, check, seed=config.seed, dtype=dtype, device=device)
         del frames
-        if begun is not None:
-            take_over(begun.autoencoder, first)
+        if begun is not None and take_over(begun.autoencoder, first):
+            inherited.add(first.name)
         done[first.name] = run_stage(first, loop(config.autoencoder.steps), out)
         autoencoder = first.result()
         del first
@@ -185,8 +186,8 @@ def main(config: TrainConfig) -> None:
 
     def run(stage: Stage, steps: int, known: nn.Module | None) -> bool:
         """Train ``stage``, from the network ``known`` on where there is one; returns whether to go on."""
-        if known is not None:
-            take_over(known, stage)
+        if known is not None and take_over(known, stage):
+            inherited.add(stage.name)
         if stage.name not in config.keep:
             done[stage.name] = run_stage(stage, loop(steps), out)
         return config.stop_after != stage.name
@@ -229,10 +230,8 @@ def main(config: TrainConfig) -> None:
     run(last, config.dynamics.steps, None if begun is None else begun.dit)
     provenance = {
         "version": __version__,
-        **({} if begun is None else {"begun_with": begun.provenance}),
         "frames": len(data.latents),
-        **{f"{name}_steps": progress.step for name, progress in done.items()},
-        **{f"{name}_seconds": round(progress.seconds) for name, progress in done.items()},
+        **effort(done, {} if begun is None else begun.provenance, inherited),
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {dtype}",
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -241,14 +240,32 @@ def main(config: TrainConfig) -> None:
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
-def take_over(known: nn.Module, stage: Stage) -> None:
-    """Let ``stage`` begin with the weights of ``known``; what ``known`` has not got begins as it would alone."""
+def effort(done: dict[str, Progress], before: dict[str, Any], inherited: set[str]) -> dict[str, int]:
+    """Return the steps and seconds that went into each stage's network, those of the checkpoint it began with
+    (``before``, its provenance) included where its weights were taken over.
+    """
+    totals = {}
+    for name in STAGES:
+        own = done.get(name, Progress())
+        for key, value in (("steps", own.step), ("seconds", own.seconds)):
+            earlier = before.get(f"{name}_{key}", 0) if name in inherited else 0
+            if own.step or earlier:
+                totals[f"{name}_{key}"] = round(value + earlier)
+    return totals
+
+
+def take_over(known: nn.Module, stage: Stage) -> bool:
+    """Let ``stage`` begin with the weights of ``known``; what ``known`` has not got begins as it would alone.
+
+    Returns:
+        Whether the shapes are alike; if not, nothing is taken over.
+    """
     values = known.state_dict()
     shared = {name: master for name, master in stage.optimizer.masters.items() if name in values}
     for name, master in shared.items():
         if values[name].numel() != master.numel() or len(values[name]) != len(master):
             print(f"{stage.name}: {name} has another shape in the checkpoint; this stage begins anew")
-            return
+            return False
     for name, master in shared.items():
         master.copy_(values[name].reshape(master.shape))
         stage.optimizer.average[name].copy_(master)
@@ -257,6 +274,7 @@ def take_over(known: nn.Module, stage: Stage) -> None:
         for name, buffer in network.named_buffers():
             if name in values:
                 buffer.copy_(values[name])
+    return True
 
 
 def split(episodes: list[Path], share: float) -> tuple[list[Path], list[Path]]:

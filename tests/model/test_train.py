@@ -122,6 +122,9 @@ def test_a_run_begins_with_a_checkpoint_and_keeps_what_it_is_told_to(
     assert kept and all(torch.equal(before[name], after[name]) for name in kept)
     assert "dynamics: " in (said := capsys.readouterr().out) and "begins anew" in said  # another width fits nothing
     assert not (again.out / "motion.state.pt").exists()
+    provenance = load_checkpoint(again.out / "latentcraft.safetensors").provenance
+    assert provenance["autoencoder_steps"] == 12  # of the run before
+    assert provenance["dynamics_steps"] == 14  # of this one alone, since nothing fitted
     further = replace(again, out=tmp_path / "further", dynamics=config.dynamics, keep=("autoencoder", "motion"))
     with pytest.raises(loop.Interrupted):
         main(replace(further, max_seconds=0.0))
