@@ -63,8 +63,8 @@ class LongPlan:
 
     @classmethod
     def quick(cls, seeds: tuple[int, ...], actions: np.ndarray, features: str = DEFAULT) -> "LongPlan":
-        """Return the plan of ``mode=quick``, made for 2 games of 20 s."""
-        return cls(seeds, actions, edges=(10.0, 20.0), clips=6, poses=2, features=features)
+        """Return the plan of ``mode=quick``, made for 2 games of 10 s."""
+        return cls(seeds, actions, edges=(5.0, 10.0), clips=6, poses=2, features=features)
 
     @classmethod
     def full(cls, seeds: tuple[int, ...], actions: np.ndarray, features: str = DEFAULT) -> "LongPlan":
