@@ -158,6 +158,9 @@ def main(config: TrainConfig) -> None:
     inherited = set(config.keep)
     if begun is not None and AutoencoderStage.name in config.keep:
         autoencoder = begun.autoencoder
+        channels = autoencoder.config.channels
+        if channels != config.dynamics.model.channels:
+            raise UserError(f"{config.begin} has {channels} latent channels; set dynamics.model.channels={channels}")
     else:
         frames = check = torch.empty(0, *config.frame_size, 3, dtype=torch.uint8)
         if saved_step(AutoencoderStage.name, out) < config.autoencoder.steps:  # else reading videos is for nothing
@@ -188,6 +191,8 @@ def main(config: TrainConfig) -> None:
         """Train ``stage``, from the network ``known`` on where there is one; returns whether to go on."""
         if known is not None and take_over(known, stage):
             inherited.add(stage.name)
+        elif stage.name in config.keep:
+            raise UserError(f"keep={stage.name}: {config.begin} has no such net of the shape that is configured")
         if stage.name not in config.keep:
             done[stage.name] = run_stage(stage, loop(steps), out)
         return config.stop_after != stage.name

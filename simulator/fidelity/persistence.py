@@ -62,7 +62,7 @@ class PersistencePlan:
     @classmethod
     def full(cls, first_seed: int = HELD_OUT_SEED) -> "PersistencePlan":
         """Return the plan of ``mode=full``."""
-        return cls(24, (0.5, 1.0, 3.0, 10.0), first_seed)
+        return cls(16, (0.5, 1.0, 3.0, 10.0), first_seed)
 
     def cases(self, frame_size: tuple[int, int], chunk: int) -> tuple[Case, ...]:
         """Return the games for worlds of that shape."""

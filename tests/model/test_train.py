@@ -132,6 +132,9 @@ def test_a_run_begins_with_a_checkpoint_and_keeps_what_it_is_told_to(
     moved = [(state[name.removeprefix("dit.")].flatten() - value.flatten().float()).abs().max().item()
              for name, value in before.items() if name.startswith("dit.layers")]  # fmt: skip
     assert 0 < max(moved) < 0.1  # one step away from where it began
+    other = replace(config.motion, model=replace(config.motion.model, width=24))
+    with pytest.raises(UserError, match="keep=motion: .* has no such net of the shape"):
+        main(replace(further, out=tmp_path / "misfit", motion=other))
     with pytest.raises(UserError, match="keep=motion needs the checkpoint"):
         replace(config, keep=("motion",))
     with pytest.raises(UserError, match="keep=nose is no stage"):
