@@ -58,7 +58,7 @@ class EvaluateConfig:
     seed: int = HELD_OUT_SEED
     """First of the held-out seeds, 900000 or above."""
     games: int | None = None
-    """Games replayed; null takes the mode's (5 or 12)."""
+    """Games replayed; null takes the mode's (5 or 8)."""
     seconds: float | None = None
     """Length of the replay; null takes the mode's (10 or 60)."""
     strips: int = 4

@@ -241,7 +241,7 @@ class SpacetimeDiT(nn.Module):
     def forward(
         self, latents: Tensor, signal: Tensor, step: Tensor, actions: Tensor, *, has_actions: Tensor | None = None,
         task: Tensor | None = None, cache: KVCache | None = None, past: Tensor | None = None,
-        guess: Guess | None = None,
+        guess: Guess | None = None, details: bool = True,
     ) -> Prediction:  # fmt: skip
         """Predict clean latents.
 
@@ -257,6 +257,7 @@ class SpacetimeDiT(nn.Module):
             past: the chunk before each, ``(b, t, f, h, w, c)``. Default: the cache's, or copy 0 itself.
             guess: what denoising of each chunk started from, ``(b, t, f, h, w, ...)``; see
                 :class:`latentcraft.model.motion.Guesser`. Default: a standard normal, as where nothing is known.
+            details: refine the predicted latents; False where only keys, values and outcomes are wanted.
 
         Returns:
             The prediction; see :class:`Prediction`.
@@ -307,7 +308,7 @@ class SpacetimeDiT(nn.Module):
         features = rms_norm(x) * (1 + scale) + shift
         sizes = {"h": h // side, "f": self.config.chunk, "p": side, "q": side}
         y = rearrange(self.final(features), "b g t (h w) (f p q c) -> b g t f (h p) (w q) c", **sizes).float()
-        if self.refiner is not None:
+        if self.refiner is not None and details:
             copies = slice(1, None) if g > 1 else slice(None)  # nobody asks what the context copy looks like
             start = [part.expand(-1, g, -1, -1, -1, -1, -1)[:, copies] for part in (mean, spread)]
             seen = torch.cat([latents[:, copies], *start], -1).to(dtype)

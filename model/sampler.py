@@ -82,7 +82,8 @@ def commit(
     z = add_noise(latents.float()[:, None, None], noise.float()[:, None, None], level)
     step = torch.zeros((b, 1, 1), dtype=torch.int64, device=latents.device)
     prediction = dit(
-        z, level, step, actions[:, None], has_actions=has_actions, task=task, cache=cache, guess=guess.add_axis(1)
-    )
+        z, level, step, actions[:, None], has_actions=has_actions, task=task, cache=cache, guess=guess.add_axis(1),
+        details=False,
+    )  # fmt: skip
     cache.append(prediction.keys, prediction.values, latents)
     return Outcomes(prediction.outcomes.reward[:, 0], prediction.outcomes.terminated[:, 0])
