@@ -312,8 +312,8 @@ class SpacetimeDiT(nn.Module):
             copies = slice(1, None) if g > 1 else slice(None)  # nobody asks what the context copy looks like
             start = [part.expand(-1, g, -1, -1, -1, -1, -1)[:, copies] for part in (mean, spread)]
             seen = torch.cat([latents[:, copies], *start], -1).to(dtype)
-            details = self.refiner(features[:, copies], c[:, copies], seen).float()
-            y = y + (torch.cat([torch.zeros_like(y[:, :1]), details], 1) if g > 1 else details)
+            drawn = self.refiner(features[:, copies], c[:, copies], seen).float()
+            y = y + (torch.cat([torch.zeros_like(y[:, :1]), drawn], 1) if g > 1 else drawn)
         y = mean + spread * y
         return Prediction(y, self.outcomes(x[:, 0], c[:, 0]), torch.stack(keys), torch.stack(values))
 
