@@ -136,6 +136,8 @@ def test_an_ending_leaves_only_whole_episodes(tmp_path, ending):
     process = subprocess.Popen(
         [sys.executable, "-m", "latentcraft", "record", *words],
         start_new_session=True, stderr=subprocess.PIPE, text=True,
+        # A shell's background job ignores Ctrl-C, and so would whatever it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while len(list_episodes(tmp_path)) < 3 and time.monotonic() < deadline:
