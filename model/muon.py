@@ -14,7 +14,7 @@ class Fp32Muon(torch.optim.Muon):
     """:class:`torch.optim.Muon` in fp32 throughout; same arguments, same state."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Apply the gradients, all of them two-dimensional.
 
         Raises:
