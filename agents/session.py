@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentcraft.agents.keep import Recorder
 from latentcraft.agents.other import NOTHING, RECORDED, SAME, Other
 from latentcraft.agents.players import Player, make_player
 from latentcraft.agents.shot import BRANCH, BRANCH_TRUTH, PLAYED, TRUTH, Facts, Shot
@@ -21,6 +20,9 @@ from latentcraft.agents.timeline import Timeline
 from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Chunk, Start, WorldSpec, WorldState
+
+if TYPE_CHECKING:
+    from latentcraft.agents.recorder import Recorder
 
 REWIND_MINUTES = 6
 """Everything of at least this long can be gone back to."""
@@ -160,9 +162,11 @@ class Session:
             self._record(lambda recorder: recorder.close())
             self.recorder = None
         if folder is not None:
+            from latentcraft.agents.recorder import Recorder  # with codecs, which no game needs to begin
+
             self.recorder = Recorder(folder, self.stage.world)
 
-    def _record(self, what: Callable[[Recorder], None]) -> None:
+    def _record(self, what: "Callable[[Recorder], None]") -> None:
         """Do something with the recorder, if there is one; play goes on where recording cannot."""
         if self.recorder is None:
             return

@@ -18,6 +18,7 @@ from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.scene import Scene, SceneConfig
+from latentcraft.model.undrawn import Undrawn
 
 FORMAT = "latentcraft-1"
 SHIPPED = Path(__file__).parent / "pretrained" / "latentcraft.safetensors"
@@ -126,15 +127,16 @@ def load_checkpoint(
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}); if truncated, copy it again") from error
     try:
-        autoencoder = Autoencoder(AutoencoderConfig(**_tuples(json.loads(metadata["autoencoder"]))))
-        motion = Motion(MotionConfig(**_tuples(json.loads(metadata["motion"]))))
-        heads = any(key.startswith(HEADS) for key in tensors)
-        dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])), heads=heads)
-        parts: list[tuple[str, nn.Module]] = [("autoencoder", autoencoder), ("motion", motion), ("dit", dit)]
-        scene = None
-        if "scene" in metadata:
-            scene = Scene(SceneConfig.from_dict(json.loads(metadata["scene"])))
-            parts.append(("scene", scene))
+        with Undrawn():
+            autoencoder = Autoencoder(AutoencoderConfig(**_tuples(json.loads(metadata["autoencoder"]))))
+            motion = Motion(MotionConfig(**_tuples(json.loads(metadata["motion"]))))
+            heads = any(key.startswith(HEADS) for key in tensors)
+            dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])), heads=heads)
+            parts: list[tuple[str, nn.Module]] = [("autoencoder", autoencoder), ("motion", motion), ("dit", dit)]
+            scene = None
+            if "scene" in metadata:
+                scene = Scene(SceneConfig.from_dict(json.loads(metadata["scene"])))
+                parts.append(("scene", scene))
         for prefix, module in parts:
             module.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
             module.to(device=device, dtype=dtype).requires_grad_(False).eval()

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import ConvNet, ResidualBlock
-from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, pixel_rays
-from latentcraft.model.episodes import SKY
+from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SKY, pixel_rays
 
 FOLD = 4
 """Pixels per side folded into channels before the first convolution."""

@@ -16,8 +16,8 @@ VPT's own loader. They pay no reward and never end.
 
 **Distances** of what some frames show may lie beside them, in ``NAME.depth.npz``: ``index`` ``int64 (k,)``, the frames,
 and ``distance`` ``float16 (k, H, W)``, metres along each pixel's ray from the eye, 0 for what moves with the lens (a
-held block, a crosshair), :data:`SKY` for the sky. A world whose episodes have them and ``pose`` can be learned with a
-memory of places.
+held block, a crosshair), :data:`latentcraft.model.camera.SKY` for the sky. A world whose episodes have them and
+``pose`` can be learned with a memory of places.
 
 An episode exists if and only if its jsonl exists: the writer renames everything else first and the jsonl last.
 """
@@ -45,8 +45,6 @@ from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, BUTTONS, CAMERA
 FRAMES_PER_SECOND = 20
 DEPTH = ".depth.npz"
 """Suffix of an episode's distances."""
-SKY = 1000.0
-"""Distance of the sky, metres."""
 ENCODER = {"preset": "superfast", "crf": "15"}
 """libx264's options. On recorded frames 41 dB, which is where halving the colour's resolution ends anyway, at 2.2 kB
 a frame and 2,800 frames/s on one core; ``veryfast`` takes 1.3 kB, 40 dB and 1,800 frames/s."""

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.camera import SKY
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.depth import ATTACHED, DepthConfig, DepthNet
-from latentcraft.model.episodes import SKY, read_distances
+from latentcraft.model.episodes import read_distances
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train.samples import save_rows
 

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from av.error import FFmpegError
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import noop
-from latentcraft.model.episodes import read_episode
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, WARMUP_CHUNKS, Start, WorldSpec
 from latentcraft.simulator.voxel.caption import describe
 from latentcraft.simulator.voxel.world import VoxelWorld
@@ -59,6 +56,8 @@ def from_seed(seed: int, spec: WorldSpec) -> Context:
 
 def from_episode(path: Path, first: int, spec: WorldSpec) -> Context:
     """Return the chunks of an episode that begin at frame ``first``."""
+    from latentcraft.model.episodes import read_episode  # with codecs, which a start from a seed does without
+
     episode = read_episode(path, frame_size=spec.frame_size)
     span = WARMUP_CHUNKS * spec.chunk
     if len(episode) < spec.chunk:
@@ -93,6 +92,8 @@ def read_media(path: Path, first: int, count: int, frame_size: tuple[int, int]) 
     Raises:
         UserError: missing, not an image or video, or shorter than ``first``.
     """
+    import av
+
     if first < 0:
         raise UserError(f"frame must be 0 or more, got {first}")
     if not path.is_file():
@@ -111,7 +112,7 @@ def read_media(path: Path, first: int, count: int, frame_size: tuple[int, int]) 
                     frames.append(picture.to_ndarray())
                 if len(frames) == count:
                     break
-    except (FFmpegError, IndexError, ValueError) as error:
+    except (av.FFmpegError, IndexError, ValueError) as error:
         raise UserError(f"{path} is not a readable image or video ({error}); give a PNG, JPEG or MP4") from error
     if not frames:
         raise UserError(f"{path} has no frame {first}; choose an earlier one")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentcraft.model.episodes import SKY
+from latentcraft.model.camera import SKY
 from latentcraft.simulator.voxel import paint, raycast, textures
 from latentcraft.simulator.voxel.blocks import HOTBAR, WATER
 from latentcraft.simulator.voxel.compiling import njit

@@ -193,7 +193,7 @@ class VoxelWorld:
     def distances(self, index: int = 0) -> np.ndarray:
         """Return how far everything in game ``index``'s last frame is, metres along each ray, ``float32 (H, W)``.
 
-        The crosshair and the held block are 0, the sky is :data:`latentcraft.model.episodes.SKY`.
+        The crosshair and the held block are 0, the sky is :data:`latentcraft.model.camera.SKY`.
         """
         return self._running(index).distances(self._renderers[0])
 

@@ -9,7 +9,7 @@ import pytest
 from fake_world import FakeWorld
 from PIL import Image
 
-from latentcraft.agents import keep
+from latentcraft.agents import recorder
 from latentcraft.agents.keep import last_entries, pictures_of, write_clip
 from latentcraft.agents.session import Session
 from latentcraft.agents.shot import PLAYED
@@ -149,7 +149,7 @@ def test_films_with_other_names_are_refused(tmp_path: Path):
 
 
 def test_long_play_becomes_several_whole_episodes(make_session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(keep, "PIECE_TICKS", 40)
+    monkeypatch.setattr(recorder, "PIECE_TICKS", 40)
     session = make_session()
     play(session, 2)
     session.record(tmp_path)

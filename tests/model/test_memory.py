@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from latentcraft.model.camera import FIELD_OF_VIEW, axes, between, pixel_rays
-from latentcraft.model.episodes import SKY
+from latentcraft.model.camera import FIELD_OF_VIEW, SKY, axes, between, pixel_rays
 from latentcraft.model.memory import AROUND, Memory, contradicts
 
 SIZE = (48, 80)

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.body import BodyConfig, BodyNet, follow, from_world, to_world
+from latentcraft.model.camera import SKY
 from latentcraft.model.depth import ATTACHED, DepthConfig, DepthNet
 from latentcraft.model.dit import before
-from latentcraft.model.episodes import SKY
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.memory import AROUND
 from latentcraft.model.motion import Motion, MotionConfig

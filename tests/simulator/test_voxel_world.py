@@ -8,7 +8,7 @@ import pytest
 
 from latentcraft.errors import UserError
 from latentcraft.model import actions as action_space
-from latentcraft.model.episodes import SKY
+from latentcraft.model.camera import SKY
 from latentcraft.simulator.protocol import WARMUP_CHUNKS, Start, WorldState
 from latentcraft.simulator.voxel import blocks as block_types
 from latentcraft.simulator.voxel import physics
