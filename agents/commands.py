@@ -7,6 +7,7 @@ thread of its own. Whatever goes wrong becomes a line the player reads, and play
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,9 @@ class Commands:
             entries = last_entries(session.timeline, self.places.clip_seconds, skip=unseen)
             if entries:
                 self.say("writing the film...")
-                self._write(lambda: write_clip(path, pictures_of(entries, truth=truth)), f"saved {path}")
+                limit = self.places.gif_megabytes
+                film = partial(pictures_of, entries, truth=truth)
+                self._write(lambda: write_clip(path, film, megabytes=limit), f"saved {path}")
 
         self._do(job)
 

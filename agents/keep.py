@@ -1,21 +1,17 @@
 """What was shown lately: the last seconds as a film, one picture of all that is seen."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from latentcraft.agents.curve import Curve
+from latentcraft.agents.gif import write_gif
 from latentcraft.agents.panes import arrange, montage, panes_of, psnr
 from latentcraft.agents.shot import TRUTH, Shot
 from latentcraft.agents.timeline import Entry, Timeline
-from latentcraft.agents.video import VIDEO_SUFFIXES, check_suffix, enlarge, watchable_scale, write_video
-from latentcraft.files import replacing
+from latentcraft.agents.video import VIDEO_SUFFIXES, check_suffix, write_video
 from latentcraft.simulator.protocol import TICKS_PER_SECOND
-
-GIF_WIDTH = 480
-"""GIFs are enlarged to about this width; wider ones take tens of megabytes."""
 
 
 def last_entries(timeline: Timeline, seconds: float, skip: int = 0) -> list[Entry]:
@@ -59,23 +55,19 @@ def picture_of(shot: Shot, curve: Curve, *, truth: bool = False) -> np.ndarray:
     return montage(arrange(rows, (height, width), (2 * width, 2 * height)))
 
 
-def write_clip(path: Path, frames: Iterable[np.ndarray]) -> None:
-    """Write frames ``uint8 (H, W, 3)`` at 20 a second as mp4 (or mov, mkv) or as GIF, by the suffix.
+def write_clip(path: Path, film: Callable[[], Iterable[np.ndarray]], *, megabytes: float | None = None) -> None:
+    """Write a film at 20 frames a second as mp4 (or mov, mkv) or as GIF, by the suffix.
+
+    Args:
+        path: the file.
+        film: returns the frames ``uint8 (H, W, 3)``, anew at each call.
+        megabytes: what a GIF may take at most; see :func:`latentcraft.agents.gif.write_gif`.
 
     Raises:
-        UserError: another suffix, a path that cannot be written.
+        UserError: another suffix, a path that cannot be written, a GIF too long for ``megabytes``.
     """
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        write_video(path, frames)
+        write_video(path, film())
         return
     check_suffix(path, (*VIDEO_SUFFIXES, ".gif"))
-    pictures = (_for_gif(frame) for frame in frames)
-    with replacing(path) as temporary:
-        next(pictures).save(
-            temporary, format="GIF", save_all=True, append_images=pictures, duration=1000 // TICKS_PER_SECOND, loop=0
-        )
-
-
-def _for_gif(frame: np.ndarray) -> Image.Image:
-    scale = max(1, min(watchable_scale(frame.shape[1]), round(GIF_WIDTH / frame.shape[1])))
-    return Image.fromarray(enlarge(frame, scale)).quantize(256, dither=Image.Dither.NONE)
+    write_gif(path, film, megabytes=megabytes)

@@ -18,5 +18,7 @@ class Places:
     """Length of a film of the last seconds."""
     clip_format: str = "mp4"
     """``mp4`` or ``gif``."""
+    gif_megabytes: float | None = None
+    """What a GIF may take at most; None for no limit."""
     players: tuple[str, ...] = ("explorer", "tour")
     """Whom the hand-over key lets play in turn, see :func:`latentcraft.agents.players.make_player`."""

@@ -63,6 +63,8 @@ class PlayConfig:
     """Length of a film of the last seconds; no longer than ``rewind_minutes``."""
     clip_format: Literal["mp4", "gif"] = "mp4"
     """What such a film is saved as."""
+    gif_megabytes: float | None = None
+    """What a GIF may take at most: it gets fewer pictures a second, colours and pixels until it fits. Null: no limit."""
     screenshots: Path = Path(".")
     """Folder for screenshots and films."""
     saves: Path = Path("saves")
@@ -117,6 +119,8 @@ def check(config: PlayConfig) -> None:
         raise UserError(f"slot must be 1 to 9, got {config.slot}")
     if not 0 < config.clip_seconds <= 60 * config.rewind_minutes:
         raise UserError(f"clip_seconds must be above 0 and within rewind_minutes, got {config.clip_seconds}")
+    if config.gif_megabytes is not None and not 0 < config.gif_megabytes:
+        raise UserError(f"gif_megabytes must be above 0, or null for no limit, got {config.gif_megabytes}")
     if config.minutes is not None and not 0 < config.minutes:
         raise UserError(f"minutes must be above 0, or null to play a script once, got {config.minutes}")
 
@@ -152,7 +156,8 @@ def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
         title=f"latentcraft - {config.world}",
         places=Places(
             screenshots=config.screenshots, saves=config.saves, recordings=config.recordings,
-            clip_seconds=config.clip_seconds, clip_format=config.clip_format, players=config.players,
+            clip_seconds=config.clip_seconds, clip_format=config.clip_format,
+            gif_megabytes=config.gif_megabytes, players=config.players,
         ),
         slot=config.slot,
         scale=config.scale,

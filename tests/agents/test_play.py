@@ -336,6 +336,7 @@ def test_a_dummy_driver_is_no_display(monkeypatch: pytest.MonkeyPatch):
         ("keys.fly=w", "fly"),
         ("slot=10", "slot"),
         ("clip_seconds=1000", "clip_seconds"),
+        ("gif_megabytes=0", "gif_megabytes"),
         ("frame=3", "frame=3"),
         ("media=nowhere.png", "nowhere.png"),
     ],

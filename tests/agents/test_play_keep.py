@@ -10,6 +10,7 @@ from fake_world import FakeWorld
 from PIL import Image
 
 from latentcraft.agents import recorder
+from latentcraft.agents.gif import LOOKS, write_gif
 from latentcraft.agents.keep import last_entries, pictures_of, write_clip
 from latentcraft.agents.session import Session
 from latentcraft.agents.shot import PLAYED
@@ -116,7 +117,7 @@ def test_the_last_seconds_as_a_film(make_session, suffix: str, tmp_path: Path):
     assert len(pictures) == 40
     assert np.abs(np.array(pictures).astype(int) - frames[36:76]).max() < 12
     path = tmp_path / f"film.{suffix}"
-    write_clip(path, pictures)
+    write_clip(path, lambda: pictures)
     with av.open(str(path)) as video:
         assert sum(1 for _ in video.decode(video=0)) >= 30  # equal pictures of a GIF are one that lasts longer
     if suffix == "gif":
@@ -145,7 +146,28 @@ def test_films_show_what_the_window_did(make_session):
 
 def test_films_with_other_names_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="film.txt"):
-        write_clip(tmp_path / "film.txt", [np.zeros((16, 32, 3), np.uint8)])
+        write_clip(tmp_path / "film.txt", lambda: [np.zeros((16, 32, 3), np.uint8)])
+
+
+def test_a_gif_is_made_to_fit(tmp_path: Path):
+    frames = np.random.default_rng(0).integers(0, 256, (24, 48, 80, 3), dtype=np.uint8)
+    frames[:12, :, :, 0] = 200
+    path = tmp_path / "film.gif"
+    sizes = []
+    for megabytes, look in ((None, LOOKS[0]), (1.0, LOOKS[1]), (0.25, None)):
+        made = write_gif(path, lambda: iter(frames), megabytes=megabytes)
+        sizes.append(path.stat().st_size)
+        assert look in (None, made) and (megabytes is None or sizes[-1] <= megabytes * 1e6)
+        with Image.open(path) as film:
+            assert film.n_frames == len(frames) // made.every and film.info["duration"] == 50 * made.every
+            assert film.width == 80 * round(made.width / 80)
+            film.seek(0)
+            shown = np.asarray(film.convert("RGB").resize((80, 48), Image.Resampling.NEAREST)).astype(int)
+        assert np.abs(shown - frames[0]).mean() < 40
+    assert sizes == sorted(sizes, reverse=True)
+    with pytest.raises(UserError, match="even at its smallest it takes"):
+        write_gif(path, lambda: iter(frames), megabytes=0.001)
+    assert path.stat().st_size == sizes[-1] and list(tmp_path.iterdir()) == [path]
 
 
 def test_long_play_becomes_several_whole_episodes(make_session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
