@@ -213,7 +213,7 @@ class DynamicsStage:
                 kept = dreaming[:, None, None, None, None] & ~(guided & (guess.spread > UNKNOWN))
                 chunk = torch.where(kept, dream, chunk)
             commit(self.network, cache, guess, chunk, context_noise, actions, **told)
-            shown = self.guess.show(chunk, guess, places)[:, -1]
+            shown = self.guess.show(chunk, guess, places, last_only=True).frames[:, -1]
             chunks.append(chunk)
         return torch.stack(chunks, 1)
 
@@ -267,7 +267,7 @@ class DynamicsStage:
             if index >= context:
                 chunk = denoise(self.average, cache, guess, noise, actions, steps=self.config.sample_steps, task=task)
             commit(self.average, cache, guess, chunk, context_noise, actions, task=task)
-            last = self.guess.show(chunk, guess, places)[:, -1]
+            last = self.guess.show(chunk, guess, places, last_only=True).frames[:, -1]
             rows.append(torch.from_numpy(last.copy()))
         dream = torch.stack(rows, 1)
         truth = self.autoencoder.decode(latents[:, :, -1].flatten(0, 1)).unflatten(0, (b, t))
