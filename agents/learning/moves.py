@@ -46,8 +46,8 @@ def move_vectors(chunk: int) -> np.ndarray:
     return table
 
 
-def chunk_of_moves(moves: np.ndarray, chunk: int) -> np.ndarray:
-    """Return rows ``int (n,)`` as a chunk of actions ``float32 (n, chunk, 20)``.
+def held_moves(moves: np.ndarray, chunk: int) -> np.ndarray:
+    """Return rows ``int (n,)`` as action vectors ``float32 (n, 20)``, to be held for each of ``chunk`` ticks.
 
     Raises:
         UserError: a row that does not exist.
@@ -55,7 +55,7 @@ def chunk_of_moves(moves: np.ndarray, chunk: int) -> np.ndarray:
     moves = np.asarray(moves)
     if not np.issubdtype(moves.dtype, np.integer) or (moves < 0).any() or (moves >= len(MOVES)).any():
         raise UserError(f"moves must be whole numbers from 0 to {len(MOVES) - 1}, got {moves!r}")
-    return np.repeat(move_vectors(chunk)[moves][:, None], chunk, axis=1)
+    return move_vectors(chunk)[moves]
 
 
 def nearest_moves(actions: np.ndarray) -> np.ndarray:
