@@ -17,7 +17,7 @@ from latentcraft.envs.vector import WorldVectorEnv
 from latentcraft.errors import UserError
 from latentcraft.model.actions import vectors_to_batch
 from latentcraft.model.episodes import list_episodes
-from latentcraft.simulator.protocol import HELD_OUT_SEED, WARMUP_CHUNKS, World
+from latentcraft.simulator.protocol import HELD_OUT_SEED, WARMUP_CHUNKS, World, WorldState
 
 Task = Literal["chop", "navigate", "navigate-shaped", "build", "explore"]
 ALIKE = {"navigate": ("navigate", "navigate-shaped"), "navigate-shaped": ("navigate", "navigate-shaped")}
@@ -99,7 +99,7 @@ class Games:
         self.env = WorldVectorEnv(
             config.world if world is None else world, num_envs=num_games, task=config.task,
             checkpoint=config.checkpoint, steps=config.denoising, info_frames=False, autoreset_mode="Disabled",
-            max_episode_steps=config.length, max_uncertainty=config.max_uncertainty,
+            max_uncertainty=config.max_uncertainty,
         )  # fmt: skip
         self.frames = 0
         """Frames of the world played so far, warm-ups of the reference world included."""
@@ -110,10 +110,11 @@ class Games:
 
     def reset(self) -> np.ndarray:
         """Begin all games anew; returns observations."""
-        frames = None
-        for index in range(self.num_games):
-            frames = self._begin(index)
-        assert frames is not None
+        # All at once first: a world does not let games wait that have never begun.
+        frames = self._begin(np.ones(self.num_games, bool))
+        if self._recorded is not None:  # that was one start for all
+            for index in range(1, self.num_games):
+                frames = self._begin(self._only(index))
         return self._sight.begin(frames)
 
     def step(self, moves: np.ndarray) -> Outcome:
@@ -124,36 +125,72 @@ class Games:
         observations = self._sight.see(frames)
         self._rewards += rewards
         self._lengths += 1
+        truncated |= (self._lengths >= self.config.length) & ~terminated  # counted here, so that it can be resumed
         finals, finished = {}, {}
         over = terminated | truncated
         for index in map(int, np.flatnonzero(over)):
             finals[index] = observations[index]
             ended = bool(terminated[index])
             finished[index] = Finished(float(self._rewards[index]), int(self._lengths[index]), ended)
-            frames = self._begin(index)
+            frames = self._begin(self._only(index))
         if finished:
             observations = self._sight.begin(frames, over)
         return Outcome(observations, rewards.astype(np.float32), terminated, truncated, finals, finished)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that decides what comes next: a text ``meta`` (JSON), and arrays by name."""
+        states = [self.env.save(index) for index in range(self.num_games)]
+        meta = {
+            "worlds": [[state.world, state.meta] for state in states], "frames": self.frames,
+            "random": self._rng.bit_generator.state,
+        }  # fmt: skip
+        arrays = {f"{i}.{name}": array for i, state in enumerate(states) for name, array in state.arrays.items()}
+        counts = {"rewards": self._rewards.copy(), "lengths": self._lengths.copy()}
+        return {"meta": json.dumps(meta), **arrays, "sight": self._sight.save(), **counts}
+
+    def restore(self, state: dict[str, Any]) -> np.ndarray:
+        """Go on from what :meth:`state` returned; returns observations as the last step did.
+
+        Raises:
+            UserError: the state is of other games.
+        """
+        meta = json.loads(state["meta"])
+        if len(meta["worlds"]) != self.num_games:
+            raise UserError(f"the state holds {len(meta['worlds'])} games, not {self.num_games}")
+        for index, (world, facts) in enumerate(meta["worlds"]):
+            prefix = f"{index}."
+            arrays = {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
+            self.env.restore(WorldState(world, facts, arrays), index)
+        self._rng.bit_generator.state = meta["random"]
+        self.frames = meta["frames"]
+        self._rewards, self._lengths = state["rewards"].copy(), state["lengths"].copy()
+        return self._sight.restore(state["sight"])
 
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
 
-    def _begin(self, index: int) -> np.ndarray:
-        """Begin game ``index``; returns what all games show ``uint8 (n, H, W, 3)``."""
-        mask = np.zeros(self.num_games, bool)
-        mask[index] = True
-        options: dict[str, Any] = {"seed": int(self._rng.integers(HELD_OUT_SEED))}
+    def _begin(self, games: np.ndarray) -> np.ndarray:
+        """Begin the chosen ``games`` ``bool (n,)``; returns what all games show ``uint8 (n, H, W, 3)``.
+
+        Each from a seed of its own; those from a recorded episode all from the same moment.
+        """
+        options: dict[str, Any] = {"reset_mask": games}
+        seeds = None
         if self._recorded is not None:
             path, frames = self._recorded[self._rng.integers(len(self._recorded))]
             latest = max(0, frames - WARMUP_CHUNKS * self.env.chunk - 1)
             first = 0 if self._rng.random() < FROM_THE_BEGINNING else int(self._rng.integers(latest + 1))
-            options |= {"episode": path, "frame": first}
+            options |= {"episode": path, "frame": first, "seed": int(self._rng.integers(HELD_OUT_SEED))}
         else:
-            self.frames += WARMUP_CHUNKS * self.env.chunk
-        observations, _ = self.env.reset(options={"reset_mask": mask, **options})
-        self._rewards[index] = self._lengths[index] = 0
+            seeds = [int(self._rng.integers(HELD_OUT_SEED)) if chosen else None for chosen in games]
+            self.frames += int(games.sum()) * WARMUP_CHUNKS * self.env.chunk
+        observations, _ = self.env.reset(seed=seeds, options=options)
+        self._rewards[games] = self._lengths[games] = 0
         return observations
+
+    def _only(self, index: int) -> np.ndarray:
+        return np.arange(self.num_games) == index
 
 
 def recorded_starts(directory: Path, task: str) -> list[tuple[Path, int]]:

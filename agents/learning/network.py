@@ -43,7 +43,7 @@ class Trunk(nn.Module):
                 nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))
                 nn.init.zeros_(layer.bias)
         # Nearly twice as fast on a CPU (1.2 ms against 0.7 ms a picture, forward and back).
-        self.layers.to(memory_format=torch.channels_last)
+        self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observations: Tensor) -> Tensor:
         return self.layers((observations.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last))

@@ -76,12 +76,24 @@ def load_policy_file(path: Path | str) -> SavedPolicy:
     return SavedPolicy(net.eval(), json.loads(metadata["provenance"]))
 
 
-def choose_moves(net: PolicyNet, observations: np.ndarray, generator: torch.Generator, temperature: float) -> np.ndarray:
-    """Draw a move for each observation ``uint8 (n, ...)``; temperature 0 takes the likeliest. Returns ``int64 (n,)``."""
+def choose_moves(net: PolicyNet, observations: np.ndarray, chances: np.ndarray, temperature: float) -> np.ndarray:
+    """Draw a move for each observation.
+
+    Args:
+        net: the policy.
+        observations: ``uint8 (n, 3 * stack, h, w)``.
+        chances: ``float (n,)`` from 0 to 1, evenly distributed, which decide; so each game can have its own chance.
+        temperature: 1 draws as the net says, 0 takes the likeliest.
+
+    Returns:
+        ``int64 (n,)``.
+    """
     logits = net.logits(torch.from_numpy(observations))
     if temperature == 0:
         return logits.argmax(1).numpy()
-    return torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)[:, 0].numpy()
+    below = (logits.double() / temperature).softmax(1).cumsum(1).numpy()
+    # The sum of all may round to just below 1.
+    return np.minimum((below <= chances[:, None]).sum(1), below.shape[1] - 1)
 
 
 class LearnedPolicy:
@@ -96,7 +108,7 @@ class LearnedPolicy:
             seed: of the draws.
         """
         self._net, self._temperature = net, temperature
-        self._generator = torch.Generator().manual_seed(seed)
+        self._rng = np.random.default_rng([seed, 0xAC])
         self._sight = Sight(net.config.sight, 1)
         self._begun = False
 
@@ -108,7 +120,7 @@ class LearnedPolicy:
         """Return the next chunk's actions ``float32 (f, 20)``, having seen the last, ``uint8 (f, H, W, 3)``."""
         seen = (self._sight.see if self._begun else self._sight.begin)(frames[-1:])
         self._begun = True
-        held = held_moves(choose_moves(self._net, seen, self._generator, self._temperature), len(frames))
+        held = held_moves(choose_moves(self._net, seen, self._rng.random(1), self._temperature), len(frames))
         return np.repeat(held, len(frames), axis=0)
 
 

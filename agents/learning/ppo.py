@@ -26,7 +26,7 @@ LOG = "agent"
 """Name of the log, ``agent.log.jsonl``."""
 POLICY, STATE, KEPT = "policy.safetensors", "state.pt", "checkpoints"
 """Files and folder of a training."""
-ENDINGS = ("steps", "minutes", "out", "save_every", "keep_every", "threads", "workers", "ray")
+ENDINGS = ("steps", "minutes", "out", "save_every", "keep_every", "threads")
 """Keys that may change when a training goes on."""
 
 
@@ -34,6 +34,8 @@ def train(
     config: AgentTrainConfig, *, world: World | None = None, report: Callable[[str], None] = lambda line: None
 ) -> Progress:
     """Train, or go on, until ``config.steps`` or ``config.minutes``.
+
+    A training that stopped and went on ends with the same weights as one that did not.
 
     Args:
         config: what to train.
@@ -50,51 +52,65 @@ def train(
         torch.set_num_threads(config.threads)
     identity = identity_of(config)
     found = load_state(config.out / STATE, identity)
-    progress, tensors = found or (Progress(), {})
+    progress = found[0] if found else Progress()
     net = load_policy_file(config.begin).net if config.begin is not None else None
     policy_config = PolicyConfig() if net is None else net.config
-    learner = make_learner(config, policy_config, progress, world)
+    games = Games(config, config.ppo.games, policy_config.sight, config.seed, world)
     try:
+        learner = make_learner(config, policy_config, games)
         if found:
-            learner.policy.load_state_dict(tensors["policy"])
-            learner.policy.optimizer.load_state_dict(tensors["optimizer"])
-            torch.set_rng_state(tensors["random"])
-            learner.num_timesteps = progress.steps
+            _go_on(learner, games, progress, found[1])
             cut_log(config.out / f"{LOG}.log.jsonl", progress.steps)
         elif net is not None:
             put_weights(net, learner.policy)
         config.out.mkdir(parents=True, exist_ok=True)
         learner.set_logger(Logger(str(config.out), [_ToJournal(Journal(config.out, LOG))]))
-        keeper = _Keeper(config, policy_config, progress, identity, report)
+        keeper = _Keeper(config, policy_config, games, progress, identity, report)
         if not keeper.spent():
             learner.learn(config.steps - progress.steps, keeper, reset_num_timesteps=False)
     finally:
-        learner.get_env().close()  # type: ignore[union-attr]
+        games.close()
     return progress
 
 
-def make_learner(config: AgentTrainConfig, policy: PolicyConfig, progress: Progress, world: World | None) -> PPO:
-    """Return SB3's PPO with its games, in this process or at Ray's workers."""
+def make_learner(config: AgentTrainConfig, policy: PolicyConfig, games: Games) -> PPO:
+    """Return SB3's PPO, which plays ``games``."""
     ppo = config.ppo
-    arguments: dict[str, Any] = {
-        "policy": ActorCriticPolicy, "learning_rate": ppo.learning_rate, "n_steps": ppo.rollout,
-        "batch_size": ppo.batch, "n_epochs": ppo.epochs, "gamma": ppo.gamma, "gae_lambda": ppo.gae_lambda,
-        "clip_range": ppo.clip, "ent_coef": ppo.entropy, "vf_coef": ppo.value, "target_kl": ppo.target_kl,
-        "policy_kwargs": policy_arguments(policy), "seed": config.seed, "device": "cpu",
-    }  # fmt: skip
-    # A run that goes on draws other starts than the one before it: the same ones again would teach nothing new.
-    seed = int(np.random.SeedSequence([config.seed, progress.steps]).generate_state(1)[0])
-    if config.workers:
-        from latentcraft.agents.learning.many import RayPPO, Workers
-
-        return RayPPO(workers=Workers(config, policy, seed), **arguments)
-    return PPO(env=GamesVecEnv(Games(config, ppo.games, policy.sight, seed, world), policy.sight), **arguments)
+    return PPO(
+        ActorCriticPolicy, GamesVecEnv(games, policy.sight), learning_rate=ppo.learning_rate, n_steps=ppo.rollout,
+        batch_size=ppo.batch, n_epochs=ppo.epochs, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda, clip_range=ppo.clip,
+        ent_coef=ppo.entropy, vf_coef=ppo.value, target_kl=ppo.target_kl, policy_kwargs=policy_arguments(policy),
+        seed=config.seed, device="cpu",
+    )  # fmt: skip
 
 
 def identity_of(config: AgentTrainConfig) -> dict[str, Any]:
     """Return the keys, as JSON values, that make a training this one."""
     keys = {key: value for key, value in asdict(config).items() if key not in ENDINGS}
     return {key: str(value) if isinstance(value, Path) else value for key, value in keys.items()}
+
+
+def _state_of(learner: PPO, games: Games) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return tensors and games for :func:`save_state`; between two rollouts this is all there is."""
+    policy = learner.policy
+    tensors = {
+        "policy": policy.state_dict(), "optimizer": policy.optimizer.state_dict(), "torch": torch.get_rng_state()
+    }  # fmt: skip
+    _, keys, position, *_ = np.random.get_state()  # SB3 shuffles minibatches by it
+    more = {"numpy": np.asarray(keys), "position": int(position), "begun": np.asarray(learner._last_episode_starts)}
+    return tensors, games.state() | more
+
+
+def _go_on(learner: PPO, games: Games, progress: Progress, state: dict[str, Any]) -> None:
+    """Put learner and games where :func:`_state_of` left them."""
+    learner.policy.load_state_dict(state["policy"])
+    learner.policy.optimizer.load_state_dict(state["optimizer"])
+    played = state["games"]
+    learner._last_obs = games.restore(played)
+    learner._last_episode_starts = played["begun"]
+    learner.num_timesteps = progress.steps
+    torch.set_rng_state(state["torch"])
+    np.random.set_state(("MT19937", played["numpy"], played["position"]))
 
 
 class _ToJournal(KVWriter):
@@ -115,13 +131,13 @@ class _Keeper(BaseCallback):
     """Counts, saves and keeps; an update is over when the next rollout begins."""
 
     def __init__(
-        self, config: AgentTrainConfig, policy: PolicyConfig, progress: Progress, identity: dict[str, Any],
-        report: Callable[[str], None],
+        self, config: AgentTrainConfig, policy: PolicyConfig, games: Games, progress: Progress,
+        identity: dict[str, Any], report: Callable[[str], None],
     ) -> None:  # fmt: skip
         super().__init__()
-        self.config, self.policy_config, self.progress, self.identity = config, policy, progress, identity
-        self.report = report
-        self._cpu, self._wall, self._frames = time.process_time(), time.perf_counter(), 0
+        self.config, self.policy_config, self.games, self.progress = config, policy, games, progress
+        self.identity, self.report = identity, report
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
         self._saved = self._kept = progress.steps
 
     def spent(self) -> bool:
@@ -138,37 +154,35 @@ class _Keeper(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.num_timesteps > self.progress.steps:
             self._count()
-            if self.progress.steps - self._saved >= self.config.save_every:
+            if self.spent() or self.progress.steps - self._saved >= self.config.save_every:
                 self._save()
             if self.progress.steps - self._kept >= self.config.keep_every:
                 self._keep()
 
     def _on_step(self) -> bool:
-        for info in self.locals["infos"]:
-            if "episode" in info:
-                self.progress.returns.append(info["episode"]["r"])
-        return not self.spent()
+        if self.spent():  # the step just played is not counted: what was saved before it is where a next run goes on
+            return False
+        self.progress.returns.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
+        return True
 
     def _on_rollout_end(self) -> None:
-        figures = {"return": self.progress.mean_return(), "cpu_seconds": self._cpu_seconds(), "frames": self._played()}
-        for key, value in figures.items():
-            if value == value:  # no return before the first episode is over
-                self.logger.record(f"agent/{key}", value)
-        self.report(f"{self.num_timesteps} steps: return {figures['return']:.3g}, {figures['cpu_seconds']:.0f} s")
+        mean, seconds = self.progress.mean_return(), self._cpu_seconds()
+        if self.progress.returns:
+            self.logger.record("agent/return", mean)
+        self.logger.record("agent/cpu_seconds", seconds)
+        self.logger.record("agent/frames", self.games.frames)
+        self.report(f"{self.num_timesteps} steps: return {mean:.3g}, {seconds:.0f} s")
 
     def _on_training_end(self) -> None:
-        # A rollout that was cut off has not been learned from: its steps do not count.
-        if self.num_timesteps > self.progress.steps and not self.spent():
+        if not self.spent():  # the last update came after the last rollout began
             self._count()
-        self._save()
+            self._save()
         if self.progress.steps > self._kept:
             self._keep()
 
     def _count(self) -> None:
         """Take the steps so far as learned from."""
-        self.progress.steps = self.num_timesteps
-        self.progress.frames = self._played()
-        self._frames = self._games_frames()
+        self.progress.steps, self.progress.frames = self.num_timesteps, self.games.frames
         self.progress.cpu_seconds = self._cpu_seconds()
         self._cpu = time.process_time()
         now = time.perf_counter()
@@ -177,12 +191,6 @@ class _Keeper(BaseCallback):
 
     def _cpu_seconds(self) -> float:
         return self.progress.cpu_seconds + time.process_time() - self._cpu
-
-    def _games_frames(self) -> int:
-        return int(self.training_env.get_attr("frames_played")[0])
-
-    def _played(self) -> int:
-        return self.progress.frames + self._games_frames() - self._frames
 
     def _net(self) -> PolicyNet:
         return take_weights(self.model.policy, self.policy_config)
@@ -201,9 +209,6 @@ class _Keeper(BaseCallback):
 
     def _save(self) -> None:
         self._saved = self.progress.steps
-        policy = self.model.policy
-        tensors = {
-            "policy": policy.state_dict(), "optimizer": policy.optimizer.state_dict(), "random": torch.get_rng_state()
-        }  # fmt: skip
         save_policy(self.config.out / POLICY, self._net(), self._provenance())
-        save_state(self.config.out / STATE, self.progress, self.identity, tensors)
+        tensors, games = _state_of(self.model, self.games)  # type: ignore[arg-type]
+        save_state(self.config.out / STATE, self.progress, self.identity, tensors, games)

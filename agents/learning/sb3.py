@@ -101,7 +101,7 @@ class GamesVecEnv(VecEnv):
         self.games.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        return [getattr(self.games.env, attr_name, None)] * self.num_envs
+        return [getattr(self.games.env, attr_name, None)] * self.num_envs  # SB3 asks for render_mode
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         raise NotImplementedError("the games are one batch; they have no attributes of their own")

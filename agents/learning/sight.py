@@ -69,6 +69,16 @@ class Sight:
         self._seen[:, -1] = shrink(frames, self.config.size)
         return self.now()
 
+    def save(self) -> np.ndarray:
+        """Return the memory ``uint8 (n, stack, 3, h, w)``, a copy."""
+        return self._seen.copy()
+
+    def restore(self, seen: np.ndarray) -> np.ndarray:
+        """Remember what :meth:`save` returned; returns observations."""
+        assert seen.shape == self._seen.shape and seen.dtype == np.uint8
+        self._seen = seen.copy()
+        return self.now()
+
     def now(self) -> np.ndarray:
         """Return the present observations, a copy."""
         return self._seen.reshape(len(self._seen), *self.config.shape).copy()

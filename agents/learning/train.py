@@ -20,7 +20,7 @@ class PPOConfig:
     """How PPO learns (Schulman et al. 2017); SB3's names are in brackets."""
 
     games: int = 16
-    """Games played at the same time, of each worker if there are workers."""
+    """Games played at the same time."""
     rollout: int = 64
     """Steps of each game between updates [n_steps]."""
     batch: int = 256
@@ -41,6 +41,12 @@ class PPOConfig:
     """Weight of the value's error [vf_coef]."""
     target_kl: float | None = 0.03
     """An update ends early where the policy has moved this far; null never does."""
+
+    def __post_init__(self) -> None:
+        if self.games < 1 or self.rollout < 2 or self.batch < 2 or self.epochs < 1:
+            raise UserError("ppo.games and ppo.epochs must be 1 or more, ppo.rollout and ppo.batch 2 or more")
+        if self.games * self.rollout % self.batch:
+            raise UserError(f"ppo.batch={self.batch} must divide ppo.games x ppo.rollout = {self.games * self.rollout}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,30 +72,25 @@ class AgentTrainConfig(GamesConfig):
     threads: int | None = 1
     """Threads of the networks; null leaves that to torch. A dream likes more, the reference world and the policy do
     not need them."""
-    workers: int = 0
-    """Ray workers that play, each with its own world; 0 plays in this process."""
-    ray: str | None = None
-    """Address of a Ray cluster (``auto`` finds the one this machine is part of); null starts one on this machine."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """How PPO learns."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.steps < 1 or self.save_every < 1 or self.keep_every < 1 or self.workers < 0:
-            raise UserError("steps, save_every and keep_every must be 1 or more and workers 0 or more")
+        if self.steps < 1 or self.save_every < 1 or self.keep_every < 1:
+            raise UserError("steps, save_every and keep_every must be 1 or more")
 
 
 def check_installed(*names: str) -> None:
     """Raise a UserError unless every module can be imported."""
-    extras = {"stable_baselines3": "rl", "ray": "ray", "matplotlib": "eval"}
     for name in names:
         if find_spec(name) is None:
-            raise UserError(f"{name} is not installed; pip install 'latentcraft[{extras.get(name, 'rl')}]'")
+            raise UserError(f"{name} is not installed; pip install 'latentcraft[rl]'")
 
 
 def main(config: AgentTrainConfig) -> int:
     """Run ``latentcraft agent train``."""
-    check_installed("stable_baselines3", *(["ray"] if config.workers else []))
+    check_installed("stable_baselines3")
     from latentcraft.agents.learning.ppo import train
 
     progress = train(config, report=lambda line: print(line, file=sys.stderr))
