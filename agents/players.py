@@ -27,10 +27,16 @@ class Policy(Protocol):
 
 
 class Player(Protocol):
-    """Who chooses the played game's actions while no person does."""
+    """Who chooses one game's actions while no person does."""
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray | None:
-        """Return ``float32 (f, 20)``, or None when there is nothing more to do."""
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray | None:
+        """Return ``float32 (f, 20)``, or None when there is nothing more to do.
+
+        Args:
+            world: what is played.
+            frames: the game's last chunk, ``uint8 (f, H, W, 3)``.
+            index: which game of ``world`` it is.
+        """
         ...
 
 
@@ -40,9 +46,9 @@ class ExplorerPlayer:
     def __init__(self, seed: int, task: str) -> None:
         self._explorer = Explorer(seed, task=task)
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray:
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray:
         """See :class:`Player`."""
-        return self._explorer.act(world)
+        return self._explorer.act(world, index)
 
 
 class ScriptPlayer:
@@ -52,7 +58,7 @@ class ScriptPlayer:
         """Take actions ``float32 (T, 20)``; the last chunk is filled up with doing nothing."""
         self._actions, self._at = actions, 0
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray | None:
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray | None:
         """See :class:`Player`."""
         f = world.spec.chunk
         part = self._actions[self._at : self._at + f]
@@ -69,7 +75,7 @@ class PolicyPlayer:
         if callable(reset):
             reset()
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray:
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray:
         """See :class:`Player`.
 
         Raises:
@@ -90,22 +96,28 @@ def make_player(name: str, world: World, seed: int) -> Player:
     """Return a player by name, ready to take over.
 
     Args:
-        name: ``explorer``, a bundled script, a script's file (``.yaml``), or ``package.module:name`` of a policy: an
-            object with ``act``, or a class or function that returns one when called without arguments.
+        name: ``explorer``, a bundled script, a script's file (``.yaml``), a learned policy's (``.safetensors``), or
+            ``package.module:name`` of a policy: an object with ``act``, or a class or function that returns one when
+            called without arguments.
         world: what will be played.
-        seed: of the explorer's choices.
+        seed: of the explorer's and a learned policy's choices.
 
     Raises:
-        UserError: nothing is called that; it has no ``act``; a bad script.
+        UserError: nothing is called that; it has no ``act``; a bad script or policy.
     """
     if name == EXPLORER:
         return ExplorerPlayer(seed, world.spec.task)
+    if name.endswith(".safetensors"):
+        from latentcraft.agents.learning.policy import load_player  # imports torch
+
+        return PolicyPlayer(name, load_player(name, seed))
     if ":" in name and not name.endswith((".yaml", ".yml")):
         return PolicyPlayer(name, load_policy(name))
     if name in bundled_scripts() or name.endswith((".yaml", ".yml")):
         return ScriptPlayer(load_script(name, chunk=world.spec.chunk).actions)
     raise UserError(
-        f"no player {name!r}; give {EXPLORER}, {', '.join(bundled_scripts())}, a script.yaml or package.module:name"
+        f"no player {name!r}; give {EXPLORER}, {', '.join(bundled_scripts())}, a script.yaml, a policy.safetensors or "
+        "package.module:name"
     )
 
 

@@ -86,8 +86,8 @@ def main(config: CloneConfig) -> int:
     """Run ``latentcraft agent clone``."""
     done = clone(config, report=lambda line: print(line, file=sys.stderr))
     print(
-        f"{done.examples} moments; of those held out {100 * done.accuracy:.1f} % of moves foreseen, {done.loss:.3f} nats "
-        f"(guessing {done.guessing:.3f}) -> {config.out / POLICY}"
+        f"{done.examples} moments; of those held out {100 * done.accuracy:.1f} % of moves foreseen, "
+        f"{done.loss:.3f} nats (guessing {done.guessing:.3f}) -> {config.out / POLICY}"
     )
     return 0
 
@@ -149,7 +149,7 @@ def _pass(
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        total += float(loss) * len(index)
+        total += float(loss.detach()) * len(index)
     return total / len(order)
 
 

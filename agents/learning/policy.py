@@ -64,16 +64,18 @@ def load_policy_file(path: Path | str) -> SavedPolicy:
         raise UserError(f"{path} is not a readable policy ({error}); if truncated, copy it again") from error
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path} is no learned policy (its format is {metadata.get('format')!r}, not {FORMAT!r})")
-    if json.loads(metadata["moves"]) != [name for name, _ in MOVES]:
-        raise UserError(f"{path} was trained for other moves than this version has; train it again")
-    config = json.loads(metadata["config"])
-    sight = SightConfig(tuple(config["sight"]["size"]), config["sight"]["stack"])
-    net = PolicyNet(PolicyConfig(sight, tuple(config["channels"]), config["features"]))
     try:
-        net.load_state_dict({name: value.float() for name, value in tensors.items()})
-    except RuntimeError as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); copy it again") from error
-    return SavedPolicy(net.eval(), json.loads(metadata["provenance"]))
+        moves, config, provenance = (json.loads(metadata[key]) for key in ("moves", "config", "provenance"))
+        sight = SightConfig(tuple(config["sight"]["size"]), config["sight"]["stack"])
+        shape = PolicyConfig(sight, tuple(config["channels"]), config["features"])
+        if moves == [name for name, _ in MOVES]:
+            net = PolicyNet(shape)
+            net.load_state_dict({name: value.float() for name, value in tensors.items()})
+            return SavedPolicy(net.eval(), provenance)
+    except (UserError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path} is damaged or foreign ({reason}); copy or train it again") from error
+    raise UserError(f"{path} was trained for other moves than this version has; train it again")
 
 
 def choose_moves(net: PolicyNet, observations: np.ndarray, chances: np.ndarray, temperature: float) -> np.ndarray:

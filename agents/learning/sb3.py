@@ -62,7 +62,8 @@ def put_weights(net: PolicyNet, policy: torch.nn.Module) -> None:
 
 def take_weights(policy: torch.nn.Module, config: PolicyConfig) -> PolicyNet:
     """Return a :class:`PolicyNet` with the weights of SB3's ``policy``, in evaluation mode."""
-    net = PolicyNet(config)
+    with torch.random.fork_rng(devices=[]):  # saving must not change what a training draws next
+        net = PolicyNet(config)
     weights = {}
     for name, value in policy.state_dict().items():
         for their_prefix, prefix in _PARTS.items():
