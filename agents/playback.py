@@ -92,7 +92,7 @@ def rollout_players(
     """
     games, chunk = world.spec.num_worlds, world.spec.chunk
     if len(players) != games or ticks < 1:
-        raise UserError(f"{len(players)} players for {games} games and {ticks} ticks; give one each, and a tick or more")
+        raise UserError(f"{len(players)} players for {games} games, {ticks} ticks; give one each, and a tick or more")
 
     def choose(first: int, frames: np.ndarray) -> np.ndarray:
         chosen = [player.act(world, frames[index], index) for index, player in enumerate(players)]

@@ -162,10 +162,14 @@ def rank_orders(rows: list[Row]) -> dict[str, Figure]:
         pairs[f"rank correlation of the return in training with that in {one}"] = [
             (float(inside), outside) for inside, outside in reported if inside is not None
         ]
-    return {
-        text: bootstrap(np.array(each), lambda drawn: spearman(drawn[:, 0], drawn[:, 1]))
-        for text, each in pairs.items() if len(each) >= 3
-    }  # fmt: skip
+    return {text: _correlation(np.array(each)) for text, each in pairs.items() if len(each) >= 3}
+
+
+def _correlation(pairs: np.ndarray) -> Figure:
+    """Return the rank correlation of ``float (n, 2)``, policies resampled."""
+    if np.isnan(spearman(*pairs.T)):  # all policies alike: there is no order to speak of
+        return Figure(float("nan"), float("nan"), float("nan"), len(pairs))
+    return bootstrap(pairs, lambda drawn: spearman(drawn[:, 0], drawn[:, 1]))
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
