@@ -103,7 +103,9 @@ class Games:
         )  # fmt: skip
         self.frames = 0
         """Frames of the world played so far, warm-ups of the reference world included."""
-        self._recorded = None if config.starts is None else recorded_starts(config.starts, config.task)
+        self._recorded = None if config.starts is None else recorded_starts(
+            config.starts, config.task, WARMUP_CHUNKS * self.env.chunk
+        )
         self._rng = np.random.default_rng([seed, 0x6A])
         self._sight = Sight(sight, num_games)
         self._rewards, self._lengths = np.zeros(num_games), np.zeros(num_games, int)
@@ -179,7 +181,7 @@ class Games:
         seeds = None
         if self._recorded is not None:
             path, frames = self._recorded[self._rng.integers(len(self._recorded))]
-            latest = max(0, frames - WARMUP_CHUNKS * self.env.chunk - 1)
+            latest = frames - WARMUP_CHUNKS * self.env.chunk
             first = 0 if self._rng.random() < FROM_THE_BEGINNING else int(self._rng.integers(latest + 1))
             options |= {"episode": path, "frame": first, "seed": int(self._rng.integers(HELD_OUT_SEED))}
         else:
@@ -193,8 +195,10 @@ class Games:
         return np.arange(self.num_games) == index
 
 
-def recorded_starts(directory: Path, task: str) -> list[tuple[Path, int]]:
+def recorded_starts(directory: Path, task: str, context: int = 16) -> list[tuple[Path, int]]:
     """Return the episodes of ``task`` in ``directory`` and how many frames of each come before its task's end.
+
+    Those with fewer than ``context``, the frames a dream begins with, are left out: it would begin after the end.
 
     Raises:
         UserError: there are none.
@@ -209,11 +213,13 @@ def recorded_starts(directory: Path, task: str) -> list[tuple[Path, int]]:
                     continue
             except (json.JSONDecodeError, AttributeError):
                 continue
-            length = 1 + next((i for i, line in enumerate(file) if '"terminated":true' in line), 10**9)
-            if length > 10**8:
-                file.seek(0)
-                length = sum(1 for _ in file)
-        found.append((path, length))
+            count = 1
+            for line in file:
+                count += 1
+                if '"terminated":true' in line:  # the action of this line leads to the end
+                    break
+        if count >= context:
+            found.append((path, count))
     if not found:
         raise UserError(f"no episode of task {task} in {directory}; record some (latentcraft record task={task})")
     return found

@@ -70,7 +70,11 @@ def test_games_go_on_where_their_state_was_taken(data: Path, tiny_checkpoint: Pa
 
 
 def test_recorded_starts_are_of_the_task_and_before_its_end(data: Path):
-    assert [(path.stem, count) for path, count in recorded_starts(data, "chop")] == [("chop-12", 12), ("chop-None", 33)]
-    assert [path.stem for path, _ in recorded_starts(data, "navigate-shaped")] == ["navigate-20"]
+    def found(task: str, context: int) -> list[tuple[str, int]]:
+        return [(path.stem, count) for path, count in recorded_starts(data, task, context)]
+
+    assert found("chop", 12) == [("chop-12", 12), ("chop-None", 33)]
+    assert found("chop", 13) == [("chop-None", 33)]
+    assert found("navigate-shaped", 16) == [("navigate-20", 20)]
     with pytest.raises(UserError, match="no episode of task build"):
         recorded_starts(data, "build")
