@@ -174,10 +174,10 @@ def _correlation(pairs: np.ndarray) -> Figure:
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
     """Return the correlation of ranks, equals sharing theirs; NaN where either never varies."""
-    ranks = [_ranks(np.asarray(each, np.float64)) for each in (one, other)]
-    if any(each.std() == 0 for each in ranks):
+    first, second = _ranks(one), _ranks(other)
+    if first.std() == 0 or second.std() == 0:
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ class Trunk(nn.Module):
         for layer in self.layers:
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         # Nearly twice as fast on a CPU (1.2 ms against 0.7 ms a picture, forward and back).
         self.layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -110,7 +110,7 @@ def _go_on(learner: PPO, games: Games, progress: Progress, state: dict[str, Any]
     learner._last_episode_starts = played["begun"]
     learner.num_timesteps = progress.steps
     torch.set_rng_state(state["torch"])
-    np.random.set_state(("MT19937", played["numpy"], played["position"]))
+    np.random.set_state(("MT19937", played["numpy"], played["position"], 0, 0.0))  # no half of a normal pair is kept
 
 
 class _ToJournal(KVWriter):
