@@ -7,28 +7,11 @@ from typing import Any
 import numpy as np
 
 from latentcraft.agents.shot import BRANCH, BRANCH_TRUTH, PLAYED, TRUTH
-from latentcraft.errors import UserError
 from latentcraft.simulator.protocol import Chunk, Start, World, WorldState
+from latentcraft.simulator.worlds import make_world, world_like
 
 NAMES = ((PLAYED, TRUTH), (BRANCH, BRANCH_TRUTH))
 """What the views of the first and of the second line are called."""
-
-
-def twin_of(world: World) -> World:
-    """Return a second world like ``world`` that shares its weights; it begins by ``restore``.
-
-    Raises:
-        UserError: a world of a kind unknown here.
-    """
-    spec = world.spec
-    if spec.name == "dream":
-        from latentcraft.simulator.dream.world import DreamWorld
-
-        assert isinstance(world, DreamWorld)
-        return DreamWorld(task=spec.task, frame_size=spec.frame_size, checkpoint=world.model, steps=world.steps)
-    if spec.name == "voxel":
-        return _reference_like(world)
-    raise UserError(f"a world of the kind {spec.name!r} cannot be branched")
 
 
 def truth_of(world: World) -> World | None:
@@ -37,8 +20,6 @@ def truth_of(world: World) -> World | None:
 
 
 def _reference_like(world: World) -> World:
-    from latentcraft.simulator.worlds import make_world
-
     spec = world.spec
     return make_world("voxel", task=spec.task, frame_size=spec.frame_size, chunk=spec.chunk)
 
@@ -94,7 +75,7 @@ class Stage:
         self,
         world: World,
         *,
-        make_twin: Callable[[World], World] = twin_of,
+        make_twin: Callable[[World], World] = world_like,
         make_truth: Callable[[World], World | None] = truth_of,
     ) -> None:
         """Put up the played line; the second is made when first needed."""

@@ -91,21 +91,36 @@ def settle(chunk: Chunk) -> Outcome:
     return Outcome((chunk.rewards * counts).sum(axis=1, dtype=np.float64), terminated, ticks)
 
 
-def step_info(chunk: Chunk, ticks: int, index: int) -> dict[str, Any]:
+def unsure(chunk: Chunk, bound: float | None) -> np.ndarray:
+    """Return which worlds are less sure of the chunk than ``bound`` allows, ``bool (b,)``; those that do not say how
+    sure they are, such as the reference world, are.
+    """
+    if bound is None:
+        return np.zeros(len(chunk.infos), np.bool_)
+    return np.array([info.get("uncertainty", 0.0) > bound for info in chunk.infos], np.bool_)
+
+
+def step_info(chunk: Chunk, ticks: int, index: int, *, frames: bool) -> dict[str, Any]:
     """Return the ``info`` of world ``index``: the world's own entries and, tick by tick, what the step saw."""
+    seen = {"frames": chunk.frames[index].copy()} if frames else {}
     return {
         **chunk.infos[index],
-        "frames": chunk.frames[index].copy(),
+        **seen,
         "tick_rewards": chunk.rewards[index].copy(),
         "tick_terminated": chunk.terminated[index].copy(),
         "ticks": int(ticks),
     }
 
 
-def reset_info(frames: np.ndarray, start: Start | WorldState) -> dict[str, Any]:
-    """Return the ``info`` of a reset; ``frames`` ``(f, H, W, 3)`` are the last before the first step.
+def reset_info(shown: np.ndarray, start: Start | WorldState, *, frames: bool) -> dict[str, Any]:
+    """Return the ``info`` of a reset.
 
     ``seed`` is the world seed that :class:`~latentcraft.simulator.protocol.Start` was given, -1 if there is none.
+
+    Args:
+        shown: the last frames before the first step, ``(f, H, W, 3)``.
+        start: of the episode.
+        frames: whether they are part of it.
     """
     seed = start.seed if isinstance(start, Start) and start.seed is not None else -1
-    return {"frames": frames.copy(), "seed": seed}
+    return ({"frames": shown.copy()} if frames else {}) | {"seed": seed}

@@ -1,4 +1,4 @@
-"""Gymnasium spaces of actions and observations, and how an action dict becomes a chunk of action vectors.
+"""The Gymnasium space of actions, and how an action dict becomes a chunk of action vectors.
 
 An environment step is one chunk of ``f`` ticks. By default the action is *held*: the same buttons and the same camera
 speed at each of the ``f`` ticks, so ``camera=(0, 5)`` turns 20 degrees in a step of 4 ticks. With
@@ -6,7 +6,7 @@ speed at each of the ``f`` ticks, so ``camera=(0, 5)`` turns 20 degrees in a ste
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -14,9 +14,6 @@ from gymnasium.vector.utils import batch_space
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTONS, CAMERA_LIMIT, batch_to_vectors
-
-Observation = Literal["frame", "chunk"]
-"""What a step shows: the chunk's last frame ``(H, W, 3)`` or all of it ``(f, H, W, 3)``."""
 
 
 def action_space(chunk: int, *, per_frame: bool = False) -> spaces.Dict:
@@ -33,18 +30,6 @@ def action_space(chunk: int, *, per_frame: bool = False) -> spaces.Dict:
         }
     )
     return cast(spaces.Dict, batch_space(space, chunk)) if per_frame else space
-
-
-def observation_space(frame_size: tuple[int, int], chunk: int, observation: Observation = "frame") -> spaces.Box:
-    """Return the space of one game's observation, ``uint8``.
-
-    Raises:
-        UserError: an unknown ``observation``.
-    """
-    if observation not in get_args(Observation):
-        raise UserError(f"unknown observation {observation!r}; known: {', '.join(get_args(Observation))}")
-    shape = (*frame_size, 3) if observation == "frame" else (chunk, *frame_size, 3)
-    return spaces.Box(0, 255, shape, np.uint8)
 
 
 def chunk_actions(action: Mapping[str, Any], num_worlds: int | None, chunk: int, *, per_frame: bool) -> np.ndarray:

@@ -128,8 +128,13 @@ class Autoencoder(ConvNet):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents ``(b, h, w, c)`` to frames ``uint8 (b, H, W, 3)``."""
-        pixels = self.decode_pixels(latents).float()
-        return rearrange((pixels * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8), "b c h w -> b h w c")
+        return self.to_frames(self.decode_pixels(latents))
+
+    @staticmethod
+    def to_frames(pixels: Tensor) -> Tensor:
+        """Turn pixels ``(b, 3, H, W)`` from -1 to 1 into frames ``uint8 (b, H, W, 3)``."""
+        scaled = pixels.float() * 127.5 + 127.5
+        return rearrange(scaled.round().clamp(0, 255).to(torch.uint8), "b c h w -> b h w c")
 
     @staticmethod
     def normalise(latents: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ from latentcraft.model.scene import Scene, SceneConfig
 FORMAT = "latentcraft-1"
 SHIPPED = Path(__file__).parent / "pretrained" / "latentcraft.safetensors"
 """The checkpoint that comes with the package."""
+HEADS = "dit.outcome"
+"""What the names of the reward and termination heads' weights begin with; a file without them is a world without."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,22 @@ class WorldModel:
     """How it was trained: steps, frames, seconds, data, version."""
     scene: Scene | None = None
     """Of worlds seen through a camera; others remember no places."""
+
+    def check_task(self, task: str) -> None:
+        """Raise a UserError if the heads cannot tell what ``task`` pays and when it ends."""
+        if task == "free":  # pays nothing and never ends
+            return
+        if not self.dit.heads:
+            raise UserError(
+                f"this checkpoint has no reward and termination heads, which task {task!r} needs; "
+                "take task='free' or another checkpoint"
+            )
+        learned = self.provenance.get("tasks")
+        if learned is not None and task not in learned:
+            raise UserError(
+                f"this checkpoint's heads never saw task {task!r}, only {', '.join(learned) or 'none'}; "
+                "take one of these or train on episodes of it"
+            )
 
     @property
     def guesser(self) -> Guesser:
@@ -111,7 +129,8 @@ def load_checkpoint(
     try:
         autoencoder = Autoencoder(AutoencoderConfig(**_tuples(json.loads(metadata["autoencoder"]))))
         motion = Motion(MotionConfig(**_tuples(json.loads(metadata["motion"]))))
-        dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])))
+        heads = any(key.startswith(HEADS) for key in tensors)
+        dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])), heads=heads)
         parts: list[tuple[str, nn.Module]] = [("autoencoder", autoencoder), ("motion", motion), ("dit", dit)]
         scene = None
         if "scene" in metadata:

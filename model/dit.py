@@ -36,6 +36,9 @@ STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
 REWARD_BINS: tuple[float, ...] = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Values of the reward head's classes; a reward in between is split over its two neighbours (two-hot, DreamerV3)."""
 
+NEVER = 20.0
+"""Logit of what is certain, its negative of what never is."""
+
 
 @dataclass(frozen=True)
 class DiTConfig:
@@ -169,9 +172,10 @@ class Layer(nn.Module):
 class SpacetimeDiT(nn.Module):
     """The world model's transformer."""
 
-    def __init__(self, config: DiTConfig = DiTConfig()):  # noqa: B008 (frozen)
+    def __init__(self, config: DiTConfig = DiTConfig(), *, heads: bool = True):  # noqa: B008 (frozen)
+        """Build it, with or without reward and termination heads."""
         super().__init__()
-        self.config = config
+        self.config, self.heads = config, heads
         width, patch = config.width, config.chunk * config.patch**2 * config.channels
         self.embed = nn.Linear(patch, width)
         self.embed_past = nn.Linear(patch, width, bias=False)
@@ -194,8 +198,9 @@ class SpacetimeDiT(nn.Module):
                 width=config.refiner_width, tokens=width, frames=config.chunk, channels=config.channels,
                 patch=config.patch, layers=config.refiner_layers,
             )  # fmt: skip
-        self.outcome_token = nn.Linear(width, width)
-        self.outcome = nn.Linear(2 * width, config.chunk * (len(REWARD_BINS) + 1))
+        if heads:
+            self.outcome_token = nn.Linear(width, width)
+            self.outcome = nn.Linear(2 * width, config.chunk * (len(REWARD_BINS) + 1))
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -212,7 +217,7 @@ class SpacetimeDiT(nn.Module):
             nn.init.zeros_(layer.modulation.weight)
             # Gates open slightly, so that every layer gets gradient from the first step on.
             layer.modulation.bias.data.view(2, 3, -1)[:, 2] = 0.1
-        for linear in (self.final_modulation, self.final, self.outcome):
+        for linear in (self.final_modulation, self.final, *((self.outcome,) if self.heads else ())):
             nn.init.zeros_(linear.weight)
         if self.refiner is not None:
             self.refiner.init_weights()
@@ -318,7 +323,15 @@ class SpacetimeDiT(nn.Module):
         return Prediction(y, self.outcomes(x[:, 0], c[:, 0]), torch.stack(keys), torch.stack(values))
 
     def outcomes(self, x: Tensor, condition: Tensor) -> Outcomes:
-        """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``."""
+        """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``.
+
+        Without heads nothing is paid and nothing ends.
+        """
+        if not self.heads:
+            shape = (*x.shape[:2], self.config.chunk)
+            paid = torch.full((*shape, len(REWARD_BINS)), -NEVER, device=x.device)
+            paid[..., REWARD_BINS.index(0.0)] = NEVER
+            return Outcomes(paid, torch.full(shape, -NEVER, device=x.device))
         pooled = F.relu(self.outcome_token(rms_norm(x))).square().mean(-2)
         logits = self.outcome(torch.cat([pooled, condition], -1))
         logits = rearrange(logits, "b t (f k) -> b t f k", f=self.config.chunk)

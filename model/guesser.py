@@ -7,6 +7,7 @@ trusted.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,15 @@ from latentcraft.model.scene import POOL, Place, Scene, Seen, Views, predicted_e
 
 LOOKED_AT = 16
 """Pictures the depth net sees at once."""
+
+
+class Shown(NamedTuple):
+    """What is seen of dreamed chunks."""
+
+    frames: np.ndarray
+    """``uint8 (b, k, H, W, 3)``: all of a chunk, or its last frame only."""
+    picture: Tensor
+    """The last frames as the decoder drew them, ``(b, 3, H, W)``: what the next chunk is moved from."""
 
 
 class Guesser:
@@ -36,7 +46,7 @@ class Guesser:
     def __call__(
         self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None, *,
         places: Sequence[Place | None] | None = None, eyes: Tensor | None = None,
-        shown: np.ndarray | None = None,
+        shown: np.ndarray | None = None, picture: Tensor | None = None,
     ) -> Guess:  # fmt: skip
         """Guess the chunks after ``past``.
 
@@ -48,6 +58,7 @@ class Guesser:
             eyes: where the eye goes, ``float64 (b, f, 5)``, if it is known; NaN where it is not. Default: the body net
                 says.
             shown: the last frames as they were shown, ``uint8 (b, H, W, 3)``, to be remembered. Default: as decoded.
+            picture: the last frames as decoded, see :class:`Shown`. Default: they are decoded here, to the same bits.
 
         Returns:
             The distribution that denoising starts from, ``(b, f, h, w, ...)``.
@@ -56,7 +67,7 @@ class Guesser:
         if has_actions is None:
             has_actions = torch.ones(b, dtype=torch.bool, device=past.device)
         last, there = past[:, -1], past.flatten(1).any(1)
-        picture = self.autoencoder.decode_pixels(last).float().clamp(-1, 1)
+        picture = (self.autoencoder.decode_pixels(last) if picture is None else picture).float().clamp(-1, 1)
         views: list[Views | None] = [None] * b
         seen = None
         if self.scene is not None and places is not None:
@@ -133,21 +144,34 @@ class Guesser:
         return views, seen
 
     @torch.no_grad()
-    def show(self, latents: Tensor, guess: Guess, places: Sequence[Place | None]) -> np.ndarray:
-        """Return the frames ``uint8 (b, f, H, W, 3)`` of dreamed chunks ``(b, f, h, w, c)``: decoded, with remembered
-        pixels over them where both show the same.
+    def show(
+        self, latents: Tensor, guess: Guess, places: Sequence[Place | None], *, last_only: bool = False
+    ) -> Shown:
+        """Return the frames of dreamed chunks ``(b, f, h, w, c)``: decoded, with remembered pixels over them where both
+        show the same.
 
         Args:
             latents: of the chunks.
             guess: what their denoising started from.
-            places: the worlds' memories.
+            places: the worlds' memories; called once for each chunk, since they note what is new.
+            last_only: decode only the last frame of each chunk; what goes on from there is the same to the bit.
         """
-        frames = self.autoencoder.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]).cpu().numpy()
+        if last_only:
+            latents, guess = latents[:, -1:], Guess(*(part[:, -1:] for part in guess))
+        # The last frames are decoded by a call of their own, whose bits do not depend on the others being wanted.
+        picture = self.autoencoder.decode_pixels(latents[:, -1])
+        parts = [self.autoencoder.to_frames(picture)[:, None]]
+        if latents.shape[1] > 1:
+            earlier = self.autoencoder.decode(latents[:, :-1].flatten(0, 1))
+            parts.insert(0, earlier.unflatten(0, (len(latents), -1)))
+        frames = torch.cat(parts, 1).contiguous().cpu().numpy()
         news, spread = surprise(latents, guess).cpu().numpy(), guess.spread[..., 0].cpu().numpy()
         for index, place in enumerate(places):
             if place is not None:
+                if last_only and place.ahead is not None:
+                    place.ahead = Views(*(part[-1:] for part in place.ahead))
                 frames[index] = place.sharpened(frames[index], news[index], spread[index])
-        return frames
+        return Shown(frames, picture)
 
     @staticmethod
     def look(depth: DepthNet, picture: Tensor, pitches: Tensor) -> Seen:

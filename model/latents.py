@@ -10,9 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latentcraft.errors import UserError
+from latentcraft.model.actions import BUTTON_INDEX
 
 EVENT_SHARE = 0.2
 """Share of clips drawn around a tick with a reward or an end; by chance they would be a few percent."""
+
+DEEDS = ("attack", "use")
+"""Buttons that change the world; where they are pressed is where a dream has most to learn and least to go by."""
 
 
 class Clips(NamedTuple):
@@ -63,6 +67,8 @@ class LatentDataset:
     """``int64 (k, 2)``: first frame and number of frames of each episode."""
     events: Tensor
     """``int64 (m, 2)``: a frame with an event, and its episode."""
+    deeds: Tensor
+    """``int64 (m, 2)``: a frame that one of :data:`DEEDS` led to, and its episode."""
 
     @property
     def longest(self) -> int:
@@ -81,6 +87,8 @@ class LatentDataset:
         }
         spans: list[tuple[int, int]] = []
         events: list[tuple[int, int]] = []
+        deeds: list[Tensor] = []
+        buttons = [BUTTON_INDEX[name] for name in DEEDS]
         offset = 0
         for path in paths:
             try:
@@ -94,15 +102,29 @@ class LatentDataset:
                 values.append(part[key].expand(frames) if key == "task" else part[key])
             for event in torch.nonzero((part["rewards"].abs() >= 0.5) | part["terminated"]).flatten().tolist():
                 events.append((offset + event, len(spans)))
+            done = torch.nonzero((part["actions"][:, buttons] > 0).any(-1)).flatten()
+            deeds.append(torch.stack([offset + done, torch.full_like(done, len(spans))], -1))
             spans.append((offset, frames))
             offset += frames
         if not spans:
             raise UserError(f"no episode has the {clip_frames} frames of a clip; record longer ones (ticks=...)")
         joined = {key: torch.cat(values) for key, values in parts.items()}
-        return cls(**joined, spans=torch.tensor(spans), events=torch.tensor(events, dtype=torch.int64).reshape(-1, 2))
+        return cls(
+            **joined, spans=torch.tensor(spans), events=torch.tensor(events, dtype=torch.int64).reshape(-1, 2),
+            deeds=torch.cat(deeds),
+        )  # fmt: skip
 
-    def sample(self, batch: int, chunks: int, chunk: int, generator: torch.Generator) -> Clips:
+    def sample(
+        self, batch: int, chunks: int, chunk: int, generator: torch.Generator, *, deed_share: float = 0.0
+    ) -> Clips:
         """Draw ``batch`` clips of ``chunks`` chunks of ``chunk`` frames, a pure function of ``generator``.
+
+        Args:
+            batch: clips.
+            chunks: in a clip.
+            chunk: frames in a chunk.
+            generator: of the choice.
+            deed_share: share of clips drawn around a tick at which the world was changed by hand.
 
         Raises:
             UserError: no episode is as long.
@@ -116,12 +138,14 @@ class LatentDataset:
         number = torch.randint(int(ends[-1]), (batch,), generator=generator)
         episode = torch.searchsorted(ends, number, right=True)
         picks = last[episode] + 1 - (ends[episode] - number)
-        if len(self.events):
-            event, owner = self.events[torch.randint(len(self.events), (batch,), generator=generator)].unbind(-1)
-            low = torch.maximum(first[owner], event - frames + 1)
-            room = torch.minimum(event, last[owner]) - low + 1
+        for moments, share in ((self.events, EVENT_SHARE), (self.deeds, deed_share)):
+            if not len(moments) or not share:
+                continue
+            moment, owner = moments[torch.randint(len(moments), (batch,), generator=generator)].unbind(-1)
+            low = torch.maximum(first[owner], moment - frames + 1)
+            room = torch.minimum(moment, last[owner]) - low + 1
             around = low + (torch.rand(batch, generator=generator) * room).long()
-            chosen = (torch.rand(batch, generator=generator) < EVENT_SHARE) & (room > 0)
+            chosen = (torch.rand(batch, generator=generator) < share) & (room > 0)
             picks = torch.where(chosen, around, picks)
         index = picks[:, None] + torch.arange(frames)
         shape = (batch, chunks, chunk)

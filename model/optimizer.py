@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from latentcraft.model.muon import Fp32Muon
+from latentcraft.model.precision import fast_dtype
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -68,7 +71,8 @@ class MasterOptimizer:
         others = [master for name, master in self.masters.items() if name not in set(matrix_names)]
         self.muon = None
         if matrices:
-            self.muon = torch.optim.Muon(
+            kind = torch.optim.Muon if fast_dtype(str(matrices[0].device)) == torch.bfloat16 else Fp32Muon
+            self.muon = kind(
                 matrices, lr=config.matrix_lr, weight_decay=config.weight_decay, momentum=0.95, adjust_lr_fn="original"
             )
         self.adamw = torch.optim.AdamW(others, lr=config.other_lr, betas=(0.9, 0.98), weight_decay=0.0)

@@ -3,14 +3,19 @@
 A world is a *batch* of ``b`` independent games stepped together, one chunk of ``f`` frames (ticks) at a time. Frames
 are ``uint8 (b, f, H, W, 3)`` RGB, actions ``float32 (b, f, 20)`` (see :mod:`latentcraft.model.actions`): entry ``i``
 is held during tick ``i`` and its effect shows in frame ``i`` of the returned chunk.
+
+Who does not look at every frame says so (:attr:`WorldSpec.frames`): the reference world then draws, and the dream
+decodes, fewer of them. The game is the same.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
+
+from latentcraft.errors import UserError
 
 TICKS_PER_SECOND = 20
 HELD_OUT_SEED = 900_000
@@ -18,6 +23,9 @@ HELD_OUT_SEED = 900_000
 WARMUP_CHUNKS = 4
 """Chunks of scripted warm-up after ``reset(seed)``: both worlds start from the same moment, and the dream takes these
 frames and actions as its context."""
+
+Frames = Literal["all", "last", "none"]
+"""Which frames of a chunk are shown."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,13 @@ class WorldSpec:
     """Frames (ticks) in a chunk, ``f``."""
     task: str = "free"
     """One of :data:`latentcraft.model.tasks.TASKS`."""
+    frames: Frames = "all"
+    """Which frames of a chunk are shown; wherever this page says ``f`` frames, there are :attr:`shown` of them."""
+
+    @property
+    def shown(self) -> int:
+        """Frames of a chunk that are shown: ``f``, 1 or 0."""
+        return {"all": self.chunk, "last": 1, "none": 0}[self.frames]
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Chunk(NamedTuple):
     """What one step returns."""
 
     frames: np.ndarray
-    """``uint8 (b, f, H, W, 3)``."""
+    """``uint8 (b, f, H, W, 3)``; fewer where :attr:`WorldSpec.frames` says so."""
     rewards: np.ndarray
     """``float32 (b, f)``."""
     terminated: np.ndarray
@@ -102,3 +117,42 @@ class World(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Branching(Protocol):
+    """A world of which there can be another that shares what is heavy, such as the nets."""
+
+    def like(self, num_worlds: int = 1, *, frames: Frames | None = None) -> World:
+        """Return a world of the same kind, size and task, with ``num_worlds`` games that have not begun.
+
+        Args:
+            num_worlds: its batch.
+            frames: which frames it shows; None takes this world's choice.
+        """
+        ...
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """A world whose frames come from latents."""
+
+    def latents(self) -> np.ndarray:
+        """Return the latents of every game's last chunk, ``float32 (b, f, h, w, c)``, whichever frames are shown."""
+        ...
+
+
+def check_frames(frames: str) -> None:
+    """Raise a UserError unless ``frames`` is one of :data:`Frames`."""
+    if frames not in get_args(Frames):
+        raise UserError(f"unknown frames {frames!r}; known: {', '.join(get_args(Frames))}")
+
+
+def last_frames(frames: np.ndarray, count: int) -> np.ndarray:
+    """Return the last ``count`` of ``frames (k, H, W, 3)``; where there are fewer, the last stands still.
+
+    A state does not know which frames the world that restores it shows.
+    """
+    if len(frames) < count:
+        frames = np.concatenate([frames, np.repeat(frames[-1:], count - len(frames), 0)])
+    return frames[len(frames) - count :]

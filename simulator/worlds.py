@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from latentcraft.errors import UserError
-from latentcraft.simulator.protocol import World
+from latentcraft.simulator.protocol import Branching, Frames, World
 
 WORLDS = ("dream", "voxel")
 
@@ -17,6 +17,7 @@ def make_world(
     chunk: int | None = None,
     checkpoint: Path | str | None = None,
     steps: int = 4,
+    frames: Frames = "all",
 ) -> World:
     """Build ``voxel`` or ``dream``.
 
@@ -28,6 +29,7 @@ def make_world(
         chunk: frames a step; None takes the world's own (4, or the checkpoint's).
         checkpoint: dream only; None takes the shipped one.
         steps: denoising steps, 1, 2, 4 or 8; dream only.
+        frames: which frames of a chunk are shown: ``all``, the ``last`` or ``none``; fewer are faster.
 
     Raises:
         UserError: an unknown name or a bad value of the others.
@@ -40,11 +42,29 @@ def make_world(
             task=task,
             frame_size=(96, 160) if frame_size is None else frame_size,
             chunk=4 if chunk is None else chunk,
+            frames=frames,
         )
     if name == "dream":
         from latentcraft.simulator.dream.world import DreamWorld
 
         return DreamWorld(
-            num_worlds=num_worlds, task=task, frame_size=frame_size, chunk=chunk, checkpoint=checkpoint, steps=steps
-        )
+            num_worlds=num_worlds, task=task, frame_size=frame_size, chunk=chunk, checkpoint=checkpoint, steps=steps,
+            frames=frames,
+        )  # fmt: skip
     raise UserError(f"unknown world {name!r}; known: {', '.join(WORLDS)}")
+
+
+def world_like(world: World, num_worlds: int = 1, *, frames: Frames | None = None) -> World:
+    """Return another world like ``world`` that shares its nets; its games begin by ``reset`` or ``restore``.
+
+    Args:
+        world: the pattern.
+        num_worlds: batch of the new one.
+        frames: which frames it shows; None takes those that ``world`` shows.
+
+    Raises:
+        UserError: a world of a kind that cannot do that.
+    """
+    if not isinstance(world, Branching):
+        raise UserError(f"a world of the kind {world.spec.name!r} cannot be branched; it has no method like()")
+    return world.like(num_worlds, frames=frames)

@@ -11,7 +11,7 @@ import numpy as np
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, check_vectors
-from latentcraft.simulator.protocol import Chunk, Start, WorldSpec, WorldState
+from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, WorldState
 
 END_TICK = 10
 
@@ -20,9 +20,14 @@ class FakeWorld:
     """See the module's docstring."""
 
     def __init__(
-        self, num_worlds: int = 1, task: str = "free", frame_size: tuple[int, int] = (16, 32), chunk: int = 4
+        self,
+        num_worlds: int = 1,
+        task: str = "free",
+        frame_size: tuple[int, int] = (16, 32),
+        chunk: int = 4,
+        frames: Frames = "all",
     ) -> None:
-        self.spec = WorldSpec("fake", num_worlds, frame_size, chunk, task)
+        self.spec = WorldSpec("fake", num_worlds, frame_size, chunk, task, frames)
         self.closed = False
         self.steps = 0
         self._digests = [b""] * num_worlds
@@ -55,7 +60,8 @@ class FakeWorld:
             infos.append({"pose": pose, "caption": f"game {self._seeds[index]}"})
         shape = (spec.num_worlds, spec.chunk, *spec.frame_size, 3)
         rewards = actions[:, :, BUTTON_INDEX["forward"]].copy()
-        return Chunk(np.stack(frames).reshape(shape), rewards, ended, infos)
+        shown = np.stack(frames).reshape(shape)[:, spec.chunk - spec.shown :]
+        return Chunk(shown, rewards, ended, infos)
 
     def save(self, index: int = 0) -> WorldState:
         digest = np.frombuffer(self._digests[index], np.uint8)
@@ -68,11 +74,15 @@ class FakeWorld:
         self._ticks[index], self._seeds[index] = state.meta["tick"], state.meta["seed"]
         return self._last_frames(index)
 
+    def like(self, num_worlds: int = 1, *, frames: Frames | None = None) -> "FakeWorld":
+        spec = self.spec
+        return FakeWorld(num_worlds, spec.task, spec.frame_size, spec.chunk, frames or spec.frames)
+
     def close(self) -> None:
         self.closed = True
 
     def _last_frames(self, index: int) -> np.ndarray:
-        return np.stack([self._frame(index)] * self.spec.chunk)
+        return np.repeat(self._frame(index)[None], self.spec.shown, 0)
 
     def _frame(self, index: int) -> np.ndarray:
         color = np.frombuffer(hashlib.md5(self._digests[index]).digest()[:3], np.uint8)

@@ -23,6 +23,7 @@ def random_dataset(frames: int, grid: tuple[int, int], channels: int) -> LatentD
         eyes=torch.full((frames, 5), torch.nan, dtype=torch.float64),
         spans=torch.tensor([[0, frames]]),
         events=torch.zeros(0, 2, dtype=torch.int64),
+        deeds=torch.zeros(0, 2, dtype=torch.int64),
     )
 
 

@@ -71,6 +71,9 @@ class DynamicsStageConfig:
     learn to mistrust what it sees; so the other clips dream freely, but for their last :data:`FREE_CHUNKS` at most."""
     own_start: int = 1000
     """Step at which they begin; before, what the net makes teaches nothing."""
+    deed_share: float = 0.3
+    """Share of clips drawn around ticks at which something was dug or placed, besides those that are by chance. A net
+    that had seen few of them grew coloured rubbish round the crosshair within half a second of digging."""
     wear_share: float = 0.15
     """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     action_dropout: float = 0.1
@@ -136,7 +139,9 @@ class DynamicsStage:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         own = torch.rand((), generator=generator).item() < config.own_share and step >= config.own_start
         length = max(model.context, min(config.own_chunks, self.data.longest // model.chunk)) if own else model.context
-        clips = self.data.sample(config.batch, length, model.chunk, generator).to(self.device)
+        clips = self.data.sample(
+            config.batch, length, model.chunk, generator, deed_share=config.deed_share
+        ).to(self.device)  # fmt: skip
         draw = torch.rand((), generator=generator).item()
         stage = 1 + (step - config.bootstrap_start) // config.bootstrap_stage
         largest = min(stage, len(STEP_SIZES) - 1) if stage > 0 and draw < config.bootstrap_share else 0
@@ -213,7 +218,7 @@ class DynamicsStage:
                 kept = dreaming[:, None, None, None, None] & ~(guided & (guess.spread > UNKNOWN))
                 chunk = torch.where(kept, dream, chunk)
             commit(self.network, cache, guess, chunk, context_noise, actions, **told)
-            shown = self.guess.show(chunk, guess, places)[:, -1]
+            shown = self.guess.show(chunk, guess, places, last_only=True).frames[:, -1]
             chunks.append(chunk)
         return torch.stack(chunks, 1)
 
@@ -267,7 +272,7 @@ class DynamicsStage:
             if index >= context:
                 chunk = denoise(self.average, cache, guess, noise, actions, steps=self.config.sample_steps, task=task)
             commit(self.average, cache, guess, chunk, context_noise, actions, task=task)
-            last = self.guess.show(chunk, guess, places)[:, -1]
+            last = self.guess.show(chunk, guess, places, last_only=True).frames[:, -1]
             rows.append(torch.from_numpy(last.copy()))
         dream = torch.stack(rows, 1)
         truth = self.autoencoder.decode(latents[:, :, -1].flatten(0, 1)).unflatten(0, (b, t))

@@ -22,6 +22,7 @@ from latentcraft.model.latents import LatentDataset
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS
 from latentcraft.model.scene import Scene
+from latentcraft.model.tasks import TASKS
 from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderStageConfig, load_frames
 from latentcraft.model.train.body import BodyStage, BodyStageConfig
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig
@@ -236,6 +237,7 @@ def main(config: TrainConfig) -> None:
     provenance = {
         "version": __version__,
         "frames": len(data.latents),
+        "tasks": learned_tasks(data.task.unique().tolist(), None if begun is None else begun.provenance),
         **effort(done, {} if begun is None else begun.provenance, inherited),
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {dtype}",
         "date": time.strftime("%Y-%m-%d"),
@@ -243,6 +245,12 @@ def main(config: TrainConfig) -> None:
     path = out / "latentcraft.safetensors"
     save_checkpoint(path, WorldModel(autoencoder, motion, last.result(), config.frame_size, provenance, scene))
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def learned_tasks(numbers: list[int], before: dict[str, Any] | None) -> list[str]:
+    """Return the names of the tasks that a run's heads have seen, those of the checkpoint it began with included."""
+    earlier = [] if before is None else before.get("tasks", [])
+    return [task for number, task in enumerate(TASKS) if number in numbers or task in earlier]
 
 
 def effort(done: dict[str, Progress], before: dict[str, Any], inherited: set[str]) -> dict[str, int]:

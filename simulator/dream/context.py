@@ -49,7 +49,7 @@ def read_context(start: Start, spec: WorldSpec) -> Context:
 
 def from_seed(seed: int, spec: WorldSpec) -> Context:
     """Play the reference world's warm-up for ``seed`` and return it."""
-    world = VoxelWorld(num_worlds=1, task=spec.task, frame_size=spec.frame_size, chunk=spec.chunk)
+    world = VoxelWorld(1, spec.task, spec.frame_size, spec.chunk, frames="none")  # its history is drawn below
     world.reset([Start(seed=seed)])
     frames, actions = world.history(0)
     game = world.game(0)

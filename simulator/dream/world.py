@@ -19,7 +19,7 @@ from latentcraft.model.sampler import STEPS, commit, denoise
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.simulator.dream.context import Context, read_context
 from latentcraft.simulator.dream.noise import chunk_noise
-from latentcraft.simulator.protocol import Chunk, Start, WorldSpec, WorldState
+from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, WorldState, check_frames, last_frames
 
 
 class DreamWorld:
@@ -31,6 +31,11 @@ class DreamWorld:
     Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
     comes from its seed and the chunk's number. It holds to the bit on one machine with one number of threads, one
     number format and one ``num_worlds`` (matrix products of other sizes round differently).
+
+    **What is not decoded.** Where only latents are asked for (``frames="none"``), or the last frame (``"last"``), the
+    other frames of a chunk are never decoded, and the game goes on by the same bits. The last one is decoded in any
+    case: the next chunk's guess moves that picture, the depth net looks at it, and the memory of places keeps it. So
+    one frame in four is decoded, not none; the guess itself, four more pictures, is encoded as ever.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class DreamWorld:
         chunk: int | None = None,
         checkpoint: Path | str | WorldModel | None = None,
         steps: int = 4,
+        frames: Frames = "all",
         dtype: torch.dtype | None = None,
     ):
         """Load the checkpoint and allocate the cache.
@@ -54,12 +60,15 @@ class DreamWorld:
             chunk: must be the checkpoint's, or None.
             checkpoint: file, loaded model, or None for the shipped one.
             steps: denoising steps a chunk, may be changed between steps by assigning ``world.steps``.
+            frames: which frames of a chunk are shown: ``all``, the ``last`` or ``none``; see above.
             dtype: number format the checkpoint is loaded in; None takes what this machine multiplies fastest. A loaded
                 model keeps its own.
 
         Raises:
-            UserError: a bad checkpoint, task, frame size, chunk or number of steps.
+            UserError: a bad checkpoint, task, frame size, chunk, number of steps or choice of frames; a task that the
+                checkpoint's heads do not know.
         """
+        check_frames(frames)
         if task not in TASK_INDEX:
             raise UserError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
         if num_worlds < 1:
@@ -68,6 +77,7 @@ class DreamWorld:
             self.model = checkpoint
         else:
             self.model = load_checkpoint(checkpoint, dtype=dtype or fast_dtype())
+        self.model.check_task(task)
         self._digest = digest(self.model.dit) + digest(self.model.motion)
         if self.model.scene is not None:
             self._digest += digest(self.model.scene)
@@ -78,7 +88,7 @@ class DreamWorld:
             raise UserError(f"frame_size {list(size)} must be two positive multiples of {multiple}")
         if chunk not in (None, config.chunk):
             raise UserError(f"this checkpoint dreams chunks of {config.chunk} frames, not {chunk}; leave chunk out")
-        self._spec = WorldSpec("dream", num_worlds, (size[0], size[1]), config.chunk, task)
+        self._spec = WorldSpec("dream", num_worlds, (size[0], size[1]), config.chunk, task, frames)
         self._grid = (size[0] // DOWNSAMPLING, size[1] // DOWNSAMPLING)
         self.steps = steps
         self._context_signal = CONTEXT_SIGNAL
@@ -90,7 +100,9 @@ class DreamWorld:
         self._ended = np.zeros(num_worlds, bool)
         self._last = torch.zeros(num_worlds, config.chunk, *self._grid, config.channels)
         self._captions = [""] * num_worlds
-        self._frames = np.zeros((num_worlds, config.chunk, *self._spec.frame_size, 3), np.uint8)  # last shown
+        # Last shown; memory needs the last one also where nobody looks.
+        self._frames = np.zeros((num_worlds, max(1, self._spec.shown), *self._spec.frame_size, 3), np.uint8)
+        self._picture: Tensor | None = None  # the last of them as decoded, None where a game began since
         self._places = [self.model.guesser.place(self._spec.frame_size) for _ in range(num_worlds)]
 
     @property
@@ -122,12 +134,29 @@ class DreamWorld:
         for index, (start, context) in enumerate(zip(starts, contexts, strict=True)):
             if start is not None and context is not None:
                 self._begin(index, start, context)
-        return self._frames.copy()
+        return self._shown.copy()
+
+    @property
+    def _shown(self) -> np.ndarray:
+        """Last frames as the spec says, ``uint8 (b, f, H, W, 3)``."""
+        return self._frames[:, : self._spec.shown]
+
+    def latents(self) -> np.ndarray:
+        """Return the latents of every game's last chunk, ``float32 (b, f, h, w, c)``, of unit RMS over ``c``."""
+        return self._last.numpy().copy()
+
+    def like(self, num_worlds: int = 1, *, frames: Frames | None = None) -> "DreamWorld":
+        """Return another dream of the same nets; see :class:`latentcraft.simulator.protocol.Branching`."""
+        return DreamWorld(
+            num_worlds=num_worlds, task=self._spec.task, frame_size=self._spec.frame_size, checkpoint=self.model,
+            steps=self.steps, frames=self._spec.frames if frames is None else frames,
+        )  # fmt: skip
 
     def _begin(self, index: int, start: Start, context: Context) -> None:
         """Feed one game its context chunk by chunk, exactly as its own chunks would be."""
-        dit, f = self.model.dit, self._spec.chunk
+        dit, f, kept = self.model.dit, self._spec.chunk, self._frames.shape[1]
         self._cache.clear(index)
+        self._picture = None
         self._seeds[index] = int(start.noise_seed if start.noise_seed is not None else start.seed or 0)
         self._ticks[index] = 0
         self._captions[index] = context.caption
@@ -145,14 +174,14 @@ class DreamWorld:
             nothing = Guess.of_nothing(self._last[:1])
             latents = denoise(dit, alone, nothing, noise, actions, steps=self.steps, task=task, has_actions=unknown)
             self._commit_one(index, latents, actions, known=False)
-            self._frames[index] = self._decode(latents)[0]
+            self._frames[index] = self._decode(latents[:, -kept:])[0]
             return
         frames = torch.from_numpy(context.frames)
         latents = torch.cat([self.model.autoencoder.encode(part) for part in frames.split(16)])
         for at in range(0, len(frames), f):
             actions = torch.from_numpy(context.actions[None, at : at + f])
             self._commit_one(index, latents[None, at : at + f], actions, known=context.known_actions)
-            self._frames[index] = context.frames[at : at + f]
+            self._frames[index] = context.frames[at + f - kept : at + f]
 
     def _commit_one(self, index: int, latents: Tensor, actions: Tensor, *, known: bool) -> None:
         """Append one chunk ``(1, f, h, w, c)`` to game ``index`` only."""
@@ -185,7 +214,9 @@ class DreamWorld:
         pairs = list(zip(self._seeds, self._ticks, strict=True))
         noise = torch.cat([chunk_noise(seed, tick, shape) for seed, tick in pairs])
         context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
-        guess = self.model.guesser(self._cache.last, held, places=self._places, shown=self._frames[:, -1])
+        guess = self.model.guesser(
+            self._cache.last, held, places=self._places, shown=self._frames[:, -1], picture=self._picture
+        )
         latents = denoise(self.model.dit, self._cache, guess, noise, held, steps=self.steps, task=self._task)
         outcomes = commit(
             self.model.dit, self._cache, guess, latents, context_noise, held, task=self._task,
@@ -206,9 +237,10 @@ class DreamWorld:
             {"caption": caption, "task": spec.task, "uncertainty": unsure}
             for caption, unsure in zip(self._captions, uncertainty, strict=True)
         ]
-        frames = self.model.guesser.show(latents, guess, self._places)
-        self._frames = frames
-        return Chunk(frames.copy(), rewards, terminated, infos)
+        self._frames, self._picture = self.model.guesser.show(
+            latents, guess, self._places, last_only=spec.frames != "all"
+        )
+        return Chunk(self._shown.copy(), rewards, terminated, infos)
 
     def save(self, index: int = 0) -> WorldState:
         """Return game ``index`` to the bit: cache, last chunk and counters."""
@@ -251,11 +283,11 @@ class DreamWorld:
             )
         self.steps = state.meta["steps"]
         self._last[index] = torch.from_numpy(state.arrays["latents"].copy())
-        self._frames[index] = state.arrays["shown"]
+        self._frames[index], self._picture = last_frames(state.arrays["shown"], self._frames.shape[1]), None
         self._seeds[index], self._ticks[index] = int(state.meta["seed"]), int(state.meta["chunks"])
         self._ended[index], self._started[index] = state.meta["ended"], True
         self._captions[index] = state.meta["caption"]
-        return self._frames[index].copy()
+        return self._shown[index].copy()
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be equal in the world that saved a state and the one that restores it."""

@@ -18,7 +18,7 @@ from latentcraft.simulator.fidelity.pose import PoseFitter, Reach, distance, vie
 from latentcraft.simulator.fidelity.reference import FREE_TASK, Cell, Reference
 from latentcraft.simulator.fidelity.replay import film, make_subject, name_of, ticks_of
 from latentcraft.simulator.protocol import HELD_OUT_SEED, World
-from latentcraft.simulator.voxel.world import Pose
+from latentcraft.simulator.voxel.game import Pose
 
 PERSISTENCE_NOTE = (
     "Dig or place a block, see it for 0.2 s, look away until the place has been out of sight for the time named, look "

@@ -15,8 +15,8 @@ import numpy as np
 from latentcraft.simulator.fidelity.reference import Cell, Reference, press, turn, wrap_degrees
 from latentcraft.simulator.voxel import physics
 from latentcraft.simulator.voxel.blocks import DIG_TICKS, HOTBAR, PASSABLE, UNBREAKABLE
+from latentcraft.simulator.voxel.game import Pose
 from latentcraft.simulator.voxel.tasks import mix
-from latentcraft.simulator.voxel.world import Pose
 
 Kind = Literal["dig", "place"]
 KINDS: tuple[Kind, ...] = ("dig", "place")

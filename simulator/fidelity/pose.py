@@ -16,9 +16,9 @@ import numpy as np
 from latentcraft.simulator.fidelity.alignment import STRIDE, Match, Target, align, along_valleys, attempt
 from latentcraft.simulator.fidelity.pictures import place_mask
 from latentcraft.simulator.fidelity.reference import AnyPose, Reference, wrap_blocks, wrap_degrees
+from latentcraft.simulator.voxel.game import Pose
 from latentcraft.simulator.voxel.physics import look_direction
 from latentcraft.simulator.voxel.terrain import MAP_SIZE
-from latentcraft.simulator.voxel.world import Pose
 
 FOUND = 0.4
 """Likeness from which on a pose counts as found. Measured on held-out seeds: frames of other places reach 0.32 at their

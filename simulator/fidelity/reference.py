@@ -15,9 +15,9 @@ from latentcraft.model import actions as action_space
 from latentcraft.simulator.protocol import WARMUP_CHUNKS
 from latentcraft.simulator.voxel import physics
 from latentcraft.simulator.voxel.blocks import AIR, WATER
+from latentcraft.simulator.voxel.game import Game, Pose, warmup_actions
 from latentcraft.simulator.voxel.render import Renderer
 from latentcraft.simulator.voxel.terrain import MAP_HEIGHT, MAP_SIZE
-from latentcraft.simulator.voxel.world import Game, Pose, warmup_actions
 
 Cell = tuple[int, int, int]
 """A block's (x, y, z)."""

@@ -42,7 +42,11 @@ def cache_folder() -> Path | None:
 
 
 def njit(**options: Any) -> Callable[[Callable], Any]:
-    """Return the decorator ``numba.njit(**options)``; with ``cache=True`` it caches in :func:`cache_folder`."""
+    """Return the decorator ``numba.njit(**options)``; with ``cache=True`` it caches in :func:`cache_folder`.
+
+    Compiled functions hold no lock, so that threads play the games of a batch side by side.
+    """
+    options = {"nogil": True, **options}
 
     def decorate(function: Callable) -> Any:
         if not options.get("cache"):

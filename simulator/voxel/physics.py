@@ -53,7 +53,6 @@ of the placed cell (or -1) and the block that is there now."""
 
 _FORWARD, _BACK, _LEFT, _RIGHT, _JUMP, _SNEAK, _SPRINT, _ATTACK, _USE = range(9)
 _HOTBAR = actions.BUTTON_INDEX["hotbar.1"]
-_SOLID = ~block_types.PASSABLE
 _PASSABLE, _UNBREAKABLE, _DIG_TICKS = block_types.PASSABLE, block_types.UNBREAKABLE, block_types.DIG_TICKS
 _HOTBAR_BLOCKS = np.array(block_types.HOTBAR, np.int64)
 _AIR, _WATER = block_types.AIR, block_types.WATER
@@ -75,12 +74,25 @@ class Grid(NamedTuple):
 
 def build_grid(blocks: np.ndarray) -> Grid:
     """Return the grid of a map ``uint8 (256, 256, 64)``; it owns ``blocks`` from then on."""
-    bits = np.uint64(1) << np.arange(MAP_HEIGHT, dtype=np.uint64)
-    solid = (_SOLID[blocks] * bits).sum(-1, dtype=np.uint64)
-    visible = ((blocks != _AIR) * bits).sum(-1, dtype=np.uint64)
-    side = MAP_SIZE // COARSE
-    coarse = np.bitwise_or.reduce(visible.reshape(side, COARSE, side, COARSE), axis=(1, 3))
-    return Grid(blocks, solid, visible, np.ascontiguousarray(coarse))
+    solid, visible = np.zeros((2, MAP_SIZE, MAP_SIZE), np.uint64)
+    coarse = np.zeros((MAP_SIZE // COARSE, MAP_SIZE // COARSE), np.uint64)
+    _fill_words(blocks, solid, visible, coarse)
+    return Grid(blocks, solid, visible, coarse)
+
+
+@njit(cache=True)
+def _fill_words(blocks, solid, visible, coarse):
+    """Set the bits of a grid's words, which are zero."""
+    for x in range(MAP_SIZE):
+        for z in range(MAP_SIZE):
+            for y in range(MAP_HEIGHT):
+                block = blocks[x, z, y]
+                if block != _AIR:
+                    bit = np.uint64(1) << np.uint64(y)
+                    visible[x, z] |= bit
+                    if not _PASSABLE[block]:
+                        solid[x, z] |= bit
+            coarse[x // COARSE, z // COARSE] |= visible[x, z]
 
 
 @njit(cache=True)

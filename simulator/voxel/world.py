@@ -1,251 +1,58 @@
-"""The reference world: games of the voxel world behind the World protocol.
+"""The reference world: a batch of voxel games (game.py) behind the World protocol.
 
-A game is a pure function of its seed and the actions taken: same seed, same actions, same frames to the bit. Its state
-is the seed, the blocks changed since, the player and a few counters, so a saved state is a few kilobytes beside the
-last frames.
+The games of a batch are dealt out over threads, as many as numba would use (``NUMBA_NUM_THREADS``, by default one a
+core): what is compiled holds no lock. No game knows of another, so their number changes no picture.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numba
 import numpy as np
 
 from latentcraft.errors import UserError
 from latentcraft.model import actions as action_space
 from latentcraft.model.tasks import TASKS
-from latentcraft.simulator.protocol import TICKS_PER_SECOND, WARMUP_CHUNKS, Chunk, Start, WorldSpec, WorldState
-from latentcraft.simulator.voxel import caption, physics, terrain
-from latentcraft.simulator.voxel.blocks import DIG_TICKS
-from latentcraft.simulator.voxel.render import Overlay, Renderer
-from latentcraft.simulator.voxel.sky import CLEAR, OVERCAST, RAIN, Sky, sky_at
-from latentcraft.simulator.voxel.tasks import Task, mix, set_up, uniform
-
-NAME = "voxel"
-DAY_TICKS = 10 * 60 * TICKS_PER_SECOND
-"""A day lasts ten minutes."""
-_SKY_STEP = 10
-"""Ticks between changes of the light: less than eyes tell apart, and the sky is computed once for them."""
-_CLEAR_SHARE, _OVERCAST_SHARE, _NIGHT_SHARE = 0.6, 0.2, 0.2
-"""Shares of games that start under a clear sky, an overcast one (it rains in the rest), and at night."""
-_SNOWFALL = {terrain.SNOWY: True, terrain.SNOWY_FOREST: True, terrain.DESERT: None}
-"""What falls where it rains: snow, or nothing; rain elsewhere."""
-
-Pose = tuple[float, float, float, float, float]
-"""Feet (x, y, z) in blocks, yaw and pitch in degrees."""
-
-
-@dataclass(frozen=True)
-class GameView:
-    """Read-only look at one game, for scripted policies and evaluation."""
-
-    blocks: np.ndarray
-    """``uint8 (256, 256, 64)`` block ids ``[x, z, y]``; it changes as the game goes on."""
-    pose: Pose
-    in_water: bool
-    slot: int
-    """Selected hotbar slot, 0 to 8."""
-    target: tuple[int, int, int] | None
-    """Block (x, y, z) under the crosshair within reach."""
-    task: str
-    done: bool
-    """Whether the task has ended."""
-    beacon: tuple[int, int, int] | None
-    """Lowest block of the beacon, if the task has one."""
-    markers: np.ndarray
-    """Marked cells ``int64 (k, 3)`` (x, y, z), filled or not."""
-    time_of_day: float
-    """0 dawn, 0.25 noon, 0.5 dusk, 0.75 midnight."""
-    weather: int
-    """Index into :data:`latentcraft.simulator.voxel.sky.WEATHER`."""
-    biome: int
-    """Index into :data:`latentcraft.simulator.voxel.terrain.BIOMES`, where the player is."""
-
-
-_generate = lru_cache(maxsize=4)(terrain.generate)
-
-
-@lru_cache(maxsize=64)
-def _sky(step: int, weather: int) -> Sky:
-    return sky_at(step * _SKY_STEP / DAY_TICKS, weather)
-
-
-def warmup_actions(seed: int, ticks: int) -> np.ndarray:
-    """Return the warm-up of a seed, ``float32 (ticks, 20)``: look aside, walk a few steps, look back."""
-    script = action_space.noop(ticks)
-    aside, walk = ticks * 3 // 8, ticks * 3 // 4
-    speed = (1.0 + 3.0 * uniform(seed, 10)) * (1 if mix(seed, 11) & 1 else -1)
-    script[:aside, action_space.YAW] = speed
-    script[aside:walk, action_space.BUTTON_INDEX["forward"]] = 1
-    script[walk:, action_space.YAW] = -speed * aside / max(1, ticks - walk)
-    return script
-
-
-class Game:
-    """One running game."""
-
-    def __init__(self, seed: int, task: str) -> None:
-        """Set up the map, the task and the player of ``seed``, before the warm-up."""
-        land = _generate(seed)
-        blocks = land.blocks.copy()
-        self.seed = seed
-        self.biome = land.biome
-        self.task, (x, z, yaw) = set_up(task, land, blocks, seed, terrain.find_spawn(land, seed))
-        self.grid = physics.build_grid(blocks)
-        self.body, self.status = physics.new_player(x + 0.5, float(land.surface[x, z]) + 1, z + 0.5, yaw)
-        self.task.begin(self.body)
-        self.events = np.full(4, -1, np.int64)
-        self.edits: dict[int, int] = {}
-        """Flat index -> block now there, for every cell ever changed by the player."""
-        self.tick = 0
-        night = uniform(seed, 20) < _NIGHT_SHARE
-        start = 0.56 + 0.38 * uniform(seed, 21) if night else 0.96 + 0.58 * uniform(seed, 21)
-        self.start_tick = int(start * DAY_TICKS)
-        sky = uniform(seed, 22)
-        self.weather = CLEAR if sky < _CLEAR_SHARE else OVERCAST if sky < _CLEAR_SHARE + _OVERCAST_SHARE else RAIN
-        self.frames = np.zeros((0, 0, 0, 3), np.uint8)
-        """Last chunk shown."""
-
-    @property
-    def pose(self) -> Pose:
-        """Feet, yaw and pitch now."""
-        x, y, z, yaw, pitch = self.body[:5].tolist()
-        return x, y, z, yaw, pitch
-
-    @property
-    def time_of_day(self) -> float:
-        """In [0, 1), 0 at dawn."""
-        return (self.start_tick + self.tick) % DAY_TICKS / DAY_TICKS
-
-    def biome_at(self, x: float, z: float) -> int:
-        """Biome of a column."""
-        return int(self.biome[math.floor(x) % terrain.MAP_SIZE, math.floor(z) % terrain.MAP_SIZE])
-
-    def advance(self, action: np.ndarray) -> float:
-        """Play one tick; returns its reward."""
-        physics.tick(self.grid, self.body, self.status, action, self.events)
-        self.tick += 1
-        dug, placed = int(self.events[physics.DUG_CELL]), int(self.events[physics.PLACED_CELL])
-        reward = self.task.score(self.grid, self.body, self.events, natural=dug not in self.edits)
-        for cell in (dug, placed):
-            if cell >= 0:
-                self.edits[cell] = int(self.grid.blocks.reshape(-1)[cell])
-        return reward
-
-    def draw(self, renderer: Renderer, out: np.ndarray, pose: Pose | None = None, *, bare_handed: bool = False) -> None:
-        """Draw the player's view, or the bare view from another ``pose``, into ``out`` (H, W, 3).
-
-        With ``bare_handed`` the player's view lacks the crosshair and the held block.
-        """
-        overlay, eye = Overlay(), physics.EYE
-        if pose is None:
-            pose = self.pose
-            eye = physics.EYE_SNEAKING if self.status[physics.SNEAKING] else physics.EYE
-            overlay = Overlay(self.target, self._dig_progress(),
-                              None if bare_handed else int(self.status[physics.SLOT]),
-                              int(self.status[physics.SWING]))  # fmt: skip
-        step = (self.start_tick + self.tick) % DAY_TICKS // _SKY_STEP
-        renderer.draw(
-            out, self.grid, pose=pose, sky=_sky(step, self.weather), clear=self.weather == CLEAR, tick=self.tick,
-            eye=eye, snowing=_SNOWFALL.get(self.biome_at(pose[0], pose[2]), False), overlay=overlay,
-        )  # fmt: skip
-
-    def distances(self, renderer: Renderer) -> np.ndarray:
-        """Return the distances of the player's view ``float32 (H, W)``, see :meth:`VoxelWorld.distances`."""
-        with_overlay, without = (np.empty((*renderer.frame_size, 3), np.uint8) for _ in range(2))
-        self.draw(renderer, with_overlay)
-        self.draw(renderer, without, bare_handed=True)
-        out = renderer.distances()
-        out[(with_overlay != without).any(-1)] = 0
-        return out
-
-    @property
-    def target(self) -> tuple[int, int, int] | None:
-        """Block under the crosshair."""
-        status = self.status.tolist()
-        if not status[physics.HAS_TARGET]:
-            return None
-        return status[physics.TARGET_X], status[physics.TARGET_Y], status[physics.TARGET_Z]
-
-    def _dig_progress(self) -> float:
-        ticks = int(self.status[physics.DIG_PROGRESS])
-        target = self.target
-        if not ticks or target is None:
-            return 0.0
-        return ticks / float(DIG_TICKS[self.grid.blocks[target[0], target[2], target[1]]])
-
-    def describe(self) -> str:
-        """Caption of where and when the player is."""
-        x, _, z, _, _ = self.pose
-        return caption.describe(self.biome_at(x, z), self.time_of_day, self.weather, task=self.task.name)
-
-    def view(self) -> GameView:
-        """Read-only look at the game."""
-        blocks = self.grid.blocks.view()
-        markers = self.task.markers.view()
-        blocks.flags.writeable = markers.flags.writeable = False
-        status, pose = self.status.tolist(), self.pose
-        return GameView(
-            blocks=blocks,
-            pose=pose,
-            in_water=bool(status[physics.IN_WATER]),
-            slot=status[physics.SLOT],
-            target=self.target,
-            task=self.task.name,
-            done=self.task.done,
-            beacon=self.task.beacon,
-            markers=markers,
-            time_of_day=self.time_of_day,
-            weather=self.weather,
-            biome=self.biome_at(pose[0], pose[2]),
-        )
-
-    def save(self) -> WorldState:
-        """Everything that the seed does not already say."""
-        task = self.task
-        meta = {"seed": self.seed, "task": task.name, "tick": self.tick, "distance": task.distance,
-                "filled": task.filled, "done": task.done}  # fmt: skip
-        arrays = {
-            "body": self.body.copy(),
-            "status": self.status.copy(),
-            "edit_cells": np.array(list(self.edits.keys()), np.int64),
-            "edit_blocks": np.array(list(self.edits.values()), np.uint8),
-            "visited": np.packbits(task.visited),
-            "frames": self.frames.copy(),
-        }
-        return WorldState(NAME, meta, arrays)
-
-    @classmethod
-    def load(cls, state: WorldState) -> "Game":
-        """Build the game of a saved state."""
-        meta, arrays = state.meta, state.arrays
-        game = cls(int(meta["seed"]), meta["task"])
-        game.tick = int(meta["tick"])
-        task: Task = game.task
-        task.distance, task.filled, task.done = float(meta["distance"]), int(meta["filled"]), bool(meta["done"])
-        task.visited = np.unpackbits(arrays["visited"]).astype(bool).reshape(task.visited.shape)
-        for cell, block in zip(arrays["edit_cells"].tolist(), arrays["edit_blocks"].tolist(), strict=True):
-            column, y = divmod(cell, terrain.MAP_HEIGHT)
-            x, z = divmod(column, terrain.MAP_SIZE)
-            physics.set_block(game.grid, x, y, z, block)
-            game.edits[cell] = block
-        game.body, game.status = arrays["body"].copy(), arrays["status"].copy()
-        game.frames = arrays["frames"].copy()
-        return game
+from latentcraft.simulator.protocol import (
+    WARMUP_CHUNKS,
+    Chunk,
+    Frames,
+    Start,
+    WorldSpec,
+    WorldState,
+    check_frames,
+    last_frames,
+)
+from latentcraft.simulator.voxel import terrain
+from latentcraft.simulator.voxel.game import NAME, Game, GameView, Pose, warmup_actions
+from latentcraft.simulator.voxel.render import Renderer
 
 
 class VoxelWorld:
     """A batch of voxel games; see :class:`latentcraft.simulator.protocol.World` for the methods' contracts."""
 
     def __init__(
-        self, num_worlds: int = 1, task: str = "free", frame_size: tuple[int, int] = (96, 160), chunk: int = 4
+        self,
+        num_worlds: int = 1,
+        task: str = "free",
+        frame_size: tuple[int, int] = (96, 160),
+        chunk: int = 4,
+        frames: Frames = "all",
     ) -> None:
         """Prepare ``num_worlds`` games of ``task``; they begin with :meth:`reset`.
 
+        Args:
+            num_worlds: batch ``b``.
+            task: one of :data:`latentcraft.model.tasks.TASKS`.
+            frame_size: (H, W) in pixels.
+            chunk: ticks in a step, ``f``.
+            frames: which frames of a chunk are drawn; drawing is nearly all the work.
+
         Raises:
-            UserError: a frame size that is not two multiples of 16, an unknown task, a number that is not positive.
+            UserError: a frame size that is not two multiples of 16, an unknown task or choice of frames, a number that
+                is not positive.
         """
         if len(frame_size) != 2 or any(side < 16 or side % 16 for side in frame_size):
             raise UserError(f"frame size {tuple(frame_size)} must be (H, W) in multiples of 16, such as (96, 160)")
@@ -253,9 +60,12 @@ class VoxelWorld:
             raise UserError(f"unknown task {task!r}; known: {', '.join(TASKS)}")
         if num_worlds < 1 or chunk < 1:
             raise UserError(f"num_worlds and chunk must be 1 or more, got {num_worlds} and {chunk}")
+        check_frames(frames)
         height, width = frame_size
-        self._spec = WorldSpec(NAME, num_worlds, (int(height), int(width)), chunk, task)
-        self._renderer = Renderer((int(height), int(width)))
+        self._spec = WorldSpec(NAME, num_worlds, (int(height), int(width)), chunk, task, frames)
+        threads = min(num_worlds, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        self._renderers = [Renderer(self._spec.frame_size) for _ in range(threads)]  # each draws for one thread
+        self._pool: ThreadPoolExecutor | None = None
         self._games: list[Game | None] = [None] * num_worlds
         self._histories: list[tuple[np.ndarray, np.ndarray] | None] = [None] * num_worlds
 
@@ -265,7 +75,7 @@ class VoxelWorld:
         return self._spec
 
     def reset(self, starts: Sequence[Start | None]) -> np.ndarray:
-        """Begin the given games anew and play their warm-up; returns its last chunk ``uint8 (b, f, H, W, 3)``."""
+        """Begin the given games anew and play their warm-up; returns its last frames ``uint8 (b, f, H, W, 3)``."""
         if len(starts) != self.spec.num_worlds:
             raise UserError(f"reset needs a start (or None) for each world ({self.spec.num_worlds}), not {len(starts)}")
         for index, start in enumerate(starts):
@@ -274,9 +84,15 @@ class VoxelWorld:
             elif start.seed is None or start.episode is not None or start.media is not None:
                 raise UserError(f"the voxel world starts from a seed only, got {start}; give Start(seed=...)")
         # All warm-ups are played first, so that a bad seed leaves every game as it was.
-        begun = {i: self._warm_up(start.seed) for i, start in enumerate(starts) if start and start.seed is not None}
-        for index, (game, history) in begun.items():
-            self._games[index], self._histories[index] = game, history
+        begun: dict[int, Game] = {}
+
+        def begin(index: int, renderer: Renderer) -> None:
+            begun[index] = self._warm_up(seeds[index], renderer, self.spec.shown)[0]
+
+        seeds = {i: start.seed for i, start in enumerate(starts) if start and start.seed is not None}
+        self._each(list(seeds), begin)
+        for index, game in begun.items():
+            self._games[index], self._histories[index] = game, None
         return np.stack([self._running(index).frames for index in range(self.spec.num_worlds)])
 
     def step(self, actions: np.ndarray) -> Chunk:
@@ -284,26 +100,33 @@ class VoxelWorld:
         b, f = self.spec.num_worlds, self.spec.chunk
         actions = action_space.check_vectors(actions, (b, f, action_space.ACTION_SIZE))
         games = [self._running(index) for index in range(b)]
-        frames = np.empty((b, f, *self.spec.frame_size, 3), np.uint8)
+        unseen = f - self.spec.shown
+        frames = np.empty((b, self.spec.shown, *self.spec.frame_size, 3), np.uint8)
         rewards, terminated = np.zeros((b, f), np.float32), np.zeros((b, f), bool)
-        infos: list[dict[str, Any]] = []
-        for index, game in enumerate(games):
-            poses = np.empty((f, 5), np.float32)
+        poses = np.empty((b, f, 5), np.float32)
+
+        def play(index: int, renderer: Renderer) -> None:
+            game = games[index]
             for i in range(f):
                 rewards[index, i] = game.advance(actions[index, i])
                 terminated[index, i] = game.task.done
-                poses[i] = game.body[:5]
-                game.draw(self._renderer, frames[index, i])
+                poses[index, i] = game.body[:5]
+                if i >= unseen:
+                    game.draw(renderer, frames[index, i - unseen])
             game.frames = frames[index].copy()
-            infos.append(
-                {"pose": game.pose, "poses": poses, "caption": game.describe(), "task": game.task.name}
-                | game.task.info()
-            )
+
+        self._each(range(b), play)
+        infos: list[dict[str, Any]] = [
+            {"pose": game.pose, "poses": path, "caption": game.describe(), "task": game.task.name} | game.task.info()
+            for game, path in zip(games, poses, strict=True)
+        ]
         return Chunk(frames, rewards, terminated, infos)
 
     def save(self, index: int = 0) -> WorldState:
         """Return the exact state of game ``index``."""
-        return self._running(index).save()
+        state = self._running(index).save()
+        state.meta.update(chunk=self.spec.chunk, frame_size=list(self.spec.frame_size))
+        return state
 
     def restore(self, state: WorldState, index: int = 0) -> np.ndarray:
         """Put game ``index`` into ``state``; returns its last frames ``uint8 (f, H, W, 3)``."""
@@ -312,24 +135,44 @@ class VoxelWorld:
             raise UserError(f"this state was saved by world {state.world!r}; restore it there, not in {NAME!r}")
         if state.meta["task"] != self.spec.task:
             raise UserError(f"this state is of task {state.meta['task']!r}; restore it in a world of that task")
-        shape = (self.spec.chunk, *self.spec.frame_size, 3)
-        if state.arrays["frames"].shape != shape:
-            raise UserError(f"this state has frames {state.arrays['frames'].shape}; this world's are {shape}")
-        game = Game.load(state)
+        first, *size, _ = state.arrays["frames"].shape
+        saved = {"chunk": first, "frame_size": size} | state.meta  # version 0.1.0 saw every frame and wrote neither
+        for key, mine in (("chunk", self.spec.chunk), ("frame_size", list(self.spec.frame_size))):
+            if saved[key] != mine:
+                raise UserError(f"this state has {key} {saved[key]}, this world {mine}; build the world alike")
+        game = self._games[index]
+        if game is not None and (game.seed, game.task.name) == (state.meta["seed"], state.meta["task"]):
+            game.restore(state)
+        else:
+            game = Game.load(state)
+        if not len(game.frames) and self.spec.shown:  # saved where nobody looked
+            game.frames = np.empty((1, *self.spec.frame_size, 3), np.uint8)
+            game.draw(self._renderers[0], game.frames[0])
+        game.frames = last_frames(game.frames, self.spec.shown).copy()
         self._games[index], self._histories[index] = game, None
         return game.frames.copy()
+
+    def like(self, num_worlds: int = 1, *, frames: Frames | None = None) -> "VoxelWorld":
+        """Return another world of this kind; see :class:`latentcraft.simulator.protocol.Branching`."""
+        spec = self.spec
+        return VoxelWorld(num_worlds, spec.task, spec.frame_size, spec.chunk, spec.frames if frames is None else frames)
 
     def close(self) -> None:
         """Forget all games."""
         self._games = [None] * self.spec.num_worlds
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
     def history(self, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return the warm-up of game ``index``: frames ``uint8 (WARMUP_CHUNKS * f, H, W, 3)`` and the actions
         ``float32 (WARMUP_CHUNKS * f, 20)`` whose effects they show. The dream takes both as its context.
         """
         game, history = self._running(index), self._histories[index]
-        if history is None:  # restored: a warm-up is a function of the seed
-            history = self._histories[index] = self._warm_up(game.seed)[1]
+        if history is None:  # played again: a warm-up is a function of the seed
+            ticks = WARMUP_CHUNKS * self.spec.chunk
+            _, frames, actions = self._warm_up(game.seed, self._renderers[0], ticks)
+            history = self._histories[index] = frames, actions
         return history
 
     def game(self, index: int = 0) -> GameView:
@@ -344,7 +187,7 @@ class VoxelWorld:
             raise UserError(f"a pose is five finite numbers (x, y, z, yaw, pitch), got {pose!r}")
         out = np.empty((*self.spec.frame_size, 3), np.uint8)
         x, y, z, yaw, pitch = map(float, pose)
-        self._running(index).draw(self._renderer, out, (x % terrain.MAP_SIZE, y, z % terrain.MAP_SIZE, yaw, pitch))
+        self._running(index).draw(self._renderers[0], out, (x % terrain.MAP_SIZE, y, z % terrain.MAP_SIZE, yaw, pitch))
         return out
 
     def distances(self, index: int = 0) -> np.ndarray:
@@ -352,19 +195,40 @@ class VoxelWorld:
 
         The crosshair and the held block are 0, the sky is :data:`latentcraft.model.episodes.SKY`.
         """
-        return self._running(index).distances(self._renderer)
+        return self._running(index).distances(self._renderers[0])
 
-    def _warm_up(self, seed: int) -> tuple[Game, tuple[np.ndarray, np.ndarray]]:
-        """Start the game of ``seed`` and play its warm-up."""
-        f = self.spec.chunk
+    def _warm_up(self, seed: int, renderer: Renderer, shown: int) -> tuple[Game, np.ndarray, np.ndarray]:
+        """Start the game of ``seed`` and play its warm-up; returns also its last frames and all its actions.
+
+        Args:
+            seed: of the game.
+            renderer: draws.
+            shown: how many frames.
+        """
         game = Game(seed, self.spec.task)
-        script = warmup_actions(seed, WARMUP_CHUNKS * f)
-        frames = np.empty((len(script), *self.spec.frame_size, 3), np.uint8)
-        for action, frame in zip(script, frames, strict=True):
+        script = warmup_actions(seed, WARMUP_CHUNKS * self.spec.chunk)
+        frames = np.empty((shown, *self.spec.frame_size, 3), np.uint8)
+        for tick, action in enumerate(script, shown - len(script)):
             game.advance(action)
-            game.draw(self._renderer, frame)
-        game.frames = frames[-f:].copy()
-        return game, (frames, script)
+            if tick >= 0:
+                game.draw(renderer, frames[tick])
+        game.frames = frames[shown - self.spec.shown :].copy()
+        return game, frames, script
+
+    def _each(self, games: Sequence[int], work: Callable[[int, Renderer], None]) -> None:
+        """Do ``work`` for every game, dealt out over the threads."""
+        lanes = [games[first :: len(self._renderers)] for first in range(len(self._renderers))]
+
+        def along(lane: Sequence[int], renderer: Renderer) -> None:
+            for index in lane:
+                work(index, renderer)
+
+        if len(games) < 2 or len(lanes) < 2:
+            along(games, self._renderers[0])
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(len(lanes), thread_name_prefix="voxel")
+        list(self._pool.map(along, lanes, self._renderers))
 
     def _check_index(self, index: int) -> None:
         if not 0 <= index < self.spec.num_worlds:

@@ -58,7 +58,7 @@ def check(env: gymnasium.Env) -> None:
 # --- both real worlds -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [{}, {"observation": "chunk", "per_frame_actions": True}])
+@pytest.mark.parametrize("arguments", [{}, {"per_frame_observations": True, "per_frame_actions": True}])
 def test_check_env_is_clean(env_id: str, arguments: dict):
     env = gymnasium.make(env_id, render_mode="rgb_array", **arguments)
     check(env.unwrapped)
@@ -119,7 +119,7 @@ def test_worlds_start_from_the_same_moment():
 
 
 def test_check_env_in_every_mode():
-    for arguments in ({}, {"observation": "chunk"}, {"per_frame_actions": True}, {"render_mode": "human"}):
+    for arguments in ({}, {"per_frame_observations": True}, {"per_frame_actions": True}, {"render_mode": "human"}):
         check(gymnasium.make("latentcraft/Fake-v0", **arguments).unwrapped)
 
 
@@ -135,7 +135,7 @@ def test_held_and_per_frame_actions_agree():
 
 
 def test_chunk_observation_is_all_frames():
-    env = WorldEnv(FakeWorld(), observation="chunk")
+    env = WorldEnv(FakeWorld(), per_frame_observations=True)
     observation, info = env.reset(seed=1)
     assert observation in env.observation_space and observation.shape == (4, 16, 32, 3)
     observation, _, _, _, info = env.step({})
@@ -247,7 +247,7 @@ def test_bad_actions(env: WorldEnv, action: object, named: str):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"render_mode": "ascii"}, {"observation": "pixels"}, {"world": FakeWorld(2)}, {"world": "nether"}]
+    "arguments", [{"render_mode": "ascii"}, {"observation": "frame"}, {"world": FakeWorld(2)}, {"world": "nether"}]
 )
 def test_bad_arguments(arguments: dict):
     with pytest.raises(UserError):

@@ -39,7 +39,7 @@ def assert_same(ours, theirs) -> None:
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"observation": "chunk"}, {"per_frame_actions": True}, {"limit": 2}],
+    [{}, {"per_frame_observations": True}, {"per_frame_actions": True}, {"limit": 2}],
     ids=["default", "chunk", "per-frame", "limit"],
 )
 def test_equals_gymnasiums_own_vector_env(mode: AutoresetMode, arguments: dict):

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentcraft.errors import UserError
+from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.checkpoint import load_checkpoint
 from latentcraft.model.dit import DiTConfig
@@ -282,10 +283,36 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
     assert set(stamps.flatten().tolist()) == {*range(30), *range(200, 225)}  # every frame, the last ones too
     # A fifth is drawn around the events at frame 20; by chance it would be in 4 of every 24 to 27 clips.
     assert 0.25 < ((stamps % 100 == 20).any(1)).float().mean() < 0.45
+    # Everything but tick 0 of the first episode counts as a deed here, as every button is pressed then.
+    assert torch.equal(data.deeds[:2], torch.tensor([[1, 0], [2, 0]])) and len(data.deeds) == 54
     with pytest.raises(UserError, match="record longer"):
         LatentDataset.load(paths, clip_frames=64)
     with pytest.raises(UserError, match="no episode has the 32 frames"):
         data.sample(1, 8, 4, torch.Generator())
+
+
+def test_clips_can_be_drawn_around_what_was_dug_or_placed(tmp_path: Path):
+    actions = torch.zeros(400, 20)
+    actions[300, BUTTON_INDEX["use"]] = 1
+    path = tmp_path / "episode.safetensors"
+    frames = torch.arange(400).float()
+    save_file(
+        {
+            "latents": frames[:, None, None, None].expand(-1, 1, 1, 2).half().contiguous(), "actions": actions,
+            "rewards": torch.zeros(400), "terminated": torch.zeros(400, dtype=torch.bool), "task": torch.tensor([0]),
+            "eyes": torch.zeros(400, 5, dtype=torch.float64),
+        },
+        path,
+    )  # fmt: skip
+    data = LatentDataset.load([path], clip_frames=20)
+
+    def share(deed_share: float) -> float:
+        clips = data.sample(400, 5, 4, torch.Generator().manual_seed(0), deed_share=deed_share)
+        return (clips.actions[..., BUTTON_INDEX["use"]] > 0).flatten(1).any(1).float().mean().item()
+
+    assert share(1.0) == 1
+    assert share(0.0) < 0.12  # by chance 20 of 381 starts
+    assert 0.4 < share(0.5) < 0.65
 
 
 class Clueless(Guesser):

@@ -132,7 +132,7 @@ def test_restore_refuses_a_foreign_state():
         world.restore(WorldState("dream"))
     with pytest.raises(UserError, match="task"):
         VoxelWorld(task="chop").restore(world.save())
-    with pytest.raises(UserError, match="frames"):
+    with pytest.raises(UserError, match="frame_size"):
         VoxelWorld(frame_size=(64, 64)).restore(world.save())
 
 
@@ -411,7 +411,7 @@ def test_frame_sizes(size):
     stand(world, *game.pose[:3], 0, -90)
     frame = np.empty((*size, 3), np.uint8)
     for status[physics.SWING] in range(6):
-        game.draw(world._renderer, frame)
+        game.draw(world._renderers[0], frame)
         drawn = (frame != world.render_pose(0, game.pose)).any(axis=(0, 2))
         assert drawn.any() and not drawn[0] and not drawn[-1]
 
@@ -489,3 +489,54 @@ def test_bad_actions_change_nothing():
         with pytest.raises(UserError):
             world.step(bad)
     assert world.game(0).pose == pose
+
+
+def test_fewer_frames_are_the_same_game_and_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch):
+    starts = [Start(seed=SEED + index) for index in range(5)]
+    worlds = {frames: VoxelWorld(5, "explore", (32, 48), frames=frames) for frames in ("all", "last", "none")}
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
+    worlds["threads"] = VoxelWorld(5, "explore", (32, 48))
+    assert len(worlds["threads"]._renderers) == 3
+    shown = {name: [world.reset(starts)] for name, world in worlds.items()}
+    paid = {name: [] for name in worlds}
+    for chunk in script(6, b=5):
+        for name, world in worlds.items():
+            step = world.step(chunk)
+            shown[name].append(step.frames)
+            paid[name].append((step.rewards, [info["poses"] for info in step.infos]))
+    assert shown["none"][0].shape == shown["none"][1].shape == (5, 0, 32, 48, 3)
+    np.testing.assert_equal(shown["threads"], shown["all"])
+    np.testing.assert_equal([part[:, -1:] for part in shown["all"]], shown["last"])
+    for name in worlds:
+        np.testing.assert_equal(paid[name], paid["all"])
+        worlds[name].close()
+
+
+def test_a_state_fits_worlds_that_show_other_frames():
+    seen = VoxelWorld(frame_size=(32, 48))
+    seen.reset([Start(seed=SEED)])
+    last = seen.step(script(1)[0]).frames[0, -1]
+    blind = seen.like(2, frames="none")
+    assert blind.spec.num_worlds == 2 and blind.spec.frames == "none" and blind.spec.frame_size == (32, 48)
+    for index in range(2):
+        assert blind.restore(seen.save(), index).shape == (0, 32, 48, 3)
+    np.testing.assert_equal(seen.restore(blind.save(1)), np.stack([last] * 4))  # drawn where somebody looks
+
+
+def test_restoring_takes_back_what_was_changed_since():
+    """A game of the same seed and task is not built anew; only its changed blocks are."""
+    world, fresh = VoxelWorld(frame_size=(32, 48)), VoxelWorld(frame_size=(32, 48))
+    world.reset([Start(seed=SEED)])
+    before = world.save()
+    down = np.zeros((1, 4, action_space.ACTION_SIZE), np.float32)
+    down[...] = action(attack=1, camera=(10, 0))
+    while len(world._games[0].edits) < 3:
+        world.step(down)
+    after = world.save()
+    for state in (before, after, before):
+        world.restore(state)
+        fresh._games[0] = None
+        fresh.restore(state)
+        for mine, anew in zip(world._games[0].grid, fresh._games[0].grid, strict=True):
+            assert np.array_equal(mine, anew)
+        assert world._games[0].edits == fresh._games[0].edits
