@@ -216,6 +216,7 @@ def predicted_eyes(scene: Scene, places: Sequence[Place], latents: Tensor, actio
     gait = Gait(*(torch.cat(parts) for parts in zip(*gaits, strict=True)))
     eyes = gait.eyes.numpy()
     near = POOL.map(lambda pair: pair[0].memory.surroundings(pair[1]), zip(places, eyes, strict=True))
-    nearby = Nearby(*(np.stack(parts) for parts in zip(*near, strict=True)), eyes)
+    boxes, tints = (np.stack(parts) for parts in zip(*near, strict=True))
+    nearby = Nearby(boxes, tints, eyes)
     on_device = Gait(*(part.to(latents.device) for part in gait))
     return walk(scene.body, nearby, on_device, latents, actions).cpu().numpy()

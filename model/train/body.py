@@ -32,7 +32,7 @@ QUICKEST = 0.25
 """Metres that are mended in a frame at most."""
 STRAYED, STRAYED_SPEED = 0.8, 0.2
 """Metres off the path, and metres a frame of a wrong upward speed, from which on a body is put back."""
-CELL_HOLES, BLIND = 0.03, 0.03
+CELL_HOLES, BLIND = 0.05, 0.03
 """Shares of columns, and of chunks with all columns, that are forgotten in training."""
 
 

@@ -88,12 +88,9 @@ def joined(parts: list[BodyData]) -> BodyData | None:
     """Return the moments of all ``parts``, None without any."""
     if not parts:
         return None
-    columns = [list(column) for column in zip(*parts, strict=True)]
-    gait = Gait(*(torch.cat(part) for part in zip(*columns[3], strict=True)))
-    boxes, tints, latents, _, path, actions, follows = (
-        column[0] if isinstance(column[0], Gait) else torch.cat(column) for column in columns
-    )
-    return BodyData(boxes, tints, latents, gait, path, actions, follows)
+    gait = Gait(*(torch.cat(part) for part in zip(*(part.gait for part in parts), strict=True)))
+    rest = {name: torch.cat([getattr(part, name) for part in parts]) for name in BodyData._fields if name != "gait"}
+    return BodyData(gait=gait, **rest)
 
 
 def walked(

@@ -217,11 +217,11 @@ def test_the_body_net_learns_to_walk_to_stop_at_walls_and_to_stand_exactly(tmp_p
         Gait.standing(start), follow(start, steps, actions[..., [YAW - 1, YAW]]), actions, torch.zeros(k).bool(),
     )  # fmt: skip
     quick = OptimizerConfig(other_lr=3e-3, warmup=5, decay_share=1.0, ema=0.9)
-    config = BodyStageConfig(steps=120, batch=64, chunks=1, model=SMALL.body, optimizer=quick)
+    config = BodyStageConfig(steps=300, batch=64, chunks=1, model=SMALL.body, optimizer=quick)
     stage = BodyStage(config, data, data, seed=0, dtype=torch.float32)
-    for step in range(120):
-        stage.train_step(step, 120)
-    scores = stage.validate(120, tmp_path)
+    for step in range(300):
+        stage.train_step(step, 300)
+    scores = stage.validate(300, tmp_path)
     assert scores["along"] < 0.05  # of 0.2 metres
     assert scores["height"] < 0.01
     net = stage.result()
