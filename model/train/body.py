@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.body import LEVEL, SPEED_UNIT, BodyConfig, BodyNet, Gait, Motive, from_world, motive_of, to_world
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train.survey import BodyData
 
+WALKING = [BUTTON_INDEX[name] for name in ("forward", "back", "left", "right")]
 JOLT = 0.7
 """Metres up or down, at most, that a body begins off the path."""
 SIDEWAYS = 0.05
@@ -32,7 +34,14 @@ QUICKEST = 0.25
 """Metres that are mended in a frame at most."""
 STRAYED, STRAYED_SPEED = 0.8, 0.2
 """Metres off the path, and metres a frame of a wrong upward speed, from which on a body is put back."""
-CELL_HOLES, BLIND = 0.05, 0.03
+STOPPED = 0.03
+"""Metres along the ground in a frame up to which one who wants to walk is held up, by a wall."""
+DROP = 0.15
+"""Metres downward in a frame from which on one falls, and does not just step down."""
+EVENTS = (0.5, 0.3, 0.2)
+"""Of the bodies that set out before something happens, the shares of going up or down, falling, and being held up. At a
+third each, more bodies stopped at walls (3 of 6 for 2), but one in six stopped in the open too."""
+CELL_HOLES, BLIND = 0.15, 0.03
 """Shares of columns, and of chunks with all columns, that are forgotten in training."""
 
 
@@ -49,7 +58,7 @@ class BodyStageConfig:
     episodes: int = 250
     """Episodes that are walked through for moments, see :mod:`latentcraft.model.train.survey`."""
     eventful: float = 0.5
-    """Share of bodies that set out where the recorded one is about to go up or down."""
+    """Share of bodies that set out where something is about to happen to the recorded one, see :data:`EVENTS`."""
     jolted: float = 0.25
     """Share of bodies that begin at a wrong height."""
     gate_weight: float = 0.3
@@ -77,8 +86,7 @@ class BodyStage:
         del dtype
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.held_out, self.device = config, seed, data, held_out, device
-        climbs = (data.path[:, :, 1] - data.gait.eyes[:, None, 1]).abs().amax(1) > LEVEL
-        self.events = climbs.nonzero()[:, 0]
+        self.events = [(kind, share) for kind, share in zip(events(data), EVENTS, strict=True) if len(kind)]
         self.network = BodyNet(config.model).to(device)
         # All by AdamW: orthogonalising such small matrices takes longer than their products.
         self.optimizer = MasterOptimizer(self.network, config.optimizer, not_matrices=("",))
@@ -88,8 +96,11 @@ class BodyStage:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         data, batch, chunks = self.data, self.config.batch, min(self.config.chunks, self.data.moments)
         first = torch.randint(data.moments - chunks + 1, (batch,), generator=generator)
-        if len(self.events):
-            event = self.events[torch.randint(len(self.events), (batch,), generator=generator)]
+        if self.events:
+            drawn = [kind[torch.randint(len(kind), (batch,), generator=generator)] for kind, _ in self.events]
+            shares = torch.tensor([share for _, share in self.events])
+            which = torch.multinomial(shares, batch, replacement=True, generator=generator)
+            event = torch.stack(drawn).gather(0, which[None])[0]
             event = (event - torch.randint(chunks, (batch,), generator=generator)).clamp(0, data.moments - chunks)
             first = torch.where(torch.rand(batch, generator=generator) < self.config.eventful, event, first)
         jolt = torch.randn(batch, 3, generator=generator).double() * SIDEWAYS
@@ -171,6 +182,16 @@ class BodyStage:
         """Return the averaged network in evaluation mode."""
         self.optimizer.copy_average_to(self.average)
         return self.average
+
+
+def events(data: BodyData) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the moments before going up or down, before falling, and before being held up by a wall."""
+    before = torch.cat([data.gait.eyes[:, None], data.path[:, :-1]], 1)
+    step = (data.path - before)[..., :3]
+    rises, falls = (step[..., 1].abs() > LEVEL).any(1), (step[..., 1] < -DROP).any(1)
+    wants = (data.actions[..., WALKING] > 0).any(-1)
+    stopped = (wants & (step[..., [0, 2]].norm(dim=-1) < STOPPED)).sum(1) > 1
+    return rises.nonzero()[:, 0], falls.nonzero()[:, 0], stopped.nonzero()[:, 0]
 
 
 def lesson(gait: Gait, true: Gait, after: Gait, eyes: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.relief import LEVELS, LINES, LOWEST, Nearby
 from latentcraft.model.relief import SIZE as BOX
 from latentcraft.model.scene import Scene, SceneConfig, strayed, views_of
-from latentcraft.model.train.body import BodyStage, BodyStageConfig, back_on, lesson
+from latentcraft.model.train.body import BodyStage, BodyStageConfig, back_on, events, lesson
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig, log_distance
 from latentcraft.model.train.survey import BodyData, survey
 
@@ -217,7 +217,7 @@ def test_the_body_net_learns_to_walk_to_stop_at_walls_and_to_stand_exactly(tmp_p
         Gait.standing(start), follow(start, steps, actions[..., [YAW - 1, YAW]]), actions, torch.zeros(k).bool(),
     )  # fmt: skip
     quick = OptimizerConfig(other_lr=3e-3, warmup=5, decay_share=1.0, ema=0.9)
-    config = BodyStageConfig(steps=300, batch=64, chunks=1, model=SMALL.body, optimizer=quick)
+    config = BodyStageConfig(steps=300, batch=64, chunks=1, jolted=0, model=SMALL.body, optimizer=quick)
     stage = BodyStage(config, data, data, seed=0, dtype=torch.float32)
     for step in range(300):
         stage.train_step(step, 300)
@@ -230,6 +230,23 @@ def test_the_body_net_learns_to_walk_to_stop_at_walls_and_to_stand_exactly(tmp_p
     still = (~forward).nonzero()[:8, 0]
     path = walk(net, data.nearby(still), data.gaits(still), data.latents[still], actions[still].repeat(1, 50, 1))
     assert torch.equal(path[:, -1, :3], data.gait.eyes[still, :3])  # to the bit, five seconds later
+
+
+def test_moments_before_something_happens_are_told_apart():
+    k, f = 4, 2
+    actions, steps = torch.zeros(k, f, ACTION_SIZE), torch.zeros(k, f, 3)
+    actions[:3, :, BUTTON_INDEX["forward"]] = 1
+    steps[0, :, 2] = 0.2  # walks
+    steps[2, 1, 1] = -0.5  # falls, held up; 1 is held up by a wall, 3 stands
+    start = torch.zeros(k, 5)
+    data = BodyData(
+        ground(k, torch.zeros(k).bool()), torch.zeros(k, LINES, LINES, 4, dtype=torch.uint8),
+        torch.zeros(k, 4, 6, 8).half(), Gait.standing(start), follow(start, steps, torch.zeros(k, f, 2)), actions,
+        torch.zeros(k).bool(),
+    )  # fmt: skip
+    climbs, falls, stopped = events(data)
+    assert climbs.tolist() == falls.tolist() == [2]
+    assert stopped.tolist() == [1, 2]
 
 
 def test_who_is_off_the_path_is_told_the_way_back_but_not_what_nobody_can_see():
