@@ -49,7 +49,7 @@ CELL_HOLES, BLIND = 0.15, 0.03
 class BodyStageConfig:
     """Training of the body net."""
 
-    steps: int = 1500
+    steps: int = 1000
     """Times that bodies set out."""
     batch: int = 128
     """Bodies that do."""
@@ -59,10 +59,10 @@ class BodyStageConfig:
     """Episodes that are walked through for moments, see :mod:`latentcraft.model.train.survey`."""
     eventful: float = 0.5
     """Share of bodies that set out where something is about to happen to the recorded one, see :data:`EVENTS`."""
-    jolted: float = 0.25
+    jolted: float = 0.12
     """Share of bodies that begin at a wrong height."""
-    gate_weight: float = 0.3
-    """Weight of saying whether there is a step against saying which."""
+    gate_weight: float = 0.6
+    """Weight of saying whether there is a step against saying which. At 0.3 some who should stand went on walking."""
     model: BodyConfig = field(default_factory=BodyConfig)
     """Shape of the network."""
     optimizer: OptimizerConfig = field(
