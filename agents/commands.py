@@ -18,7 +18,7 @@ from latentcraft.agents.loop import PlayLoop
 from latentcraft.agents.places import Places
 from latentcraft.agents.session import YOU, Session
 from latentcraft.agents.shot import Shot
-from latentcraft.agents.slots import SLOTS, SUFFIX, check_fits, read_game, slot_path, write_game
+from latentcraft.agents.slots import SLOTS, SUFFIX, go_on, read_game, slot_path, write_game
 from latentcraft.agents.starts import next_start, start_from_file, start_name
 from latentcraft.agents.video import enlarge, watchable_scale, write_png
 from latentcraft.errors import UserError
@@ -100,11 +100,7 @@ class Commands:
 
         def job(session: Session) -> Shot:
             state, facts = self._disk.submit(read_game, path).result()  # after what is still being written
-            check_fits(path, state, session.state()[0])
-            try:
-                shot = session.resume(state, facts)
-            except (KeyError, ValueError, IndexError) as error:
-                raise UserError(f"{path} does not fit this world ({error}); it is torn, delete it") from error
+            shot = go_on(session, path, state, facts)
             self.start = facts.start
             self.say(f"{path.stem}: {start_name(facts.start)}")
             return shot

@@ -1,4 +1,4 @@
-"""``latentcraft play``: a person in a window; without a display, a video of a script."""
+"""``latentcraft play``: a person in a window; without a display, a script that is filmed."""
 
 import os
 import sys
@@ -69,10 +69,15 @@ class PlayConfig:
     """Folder of the save slots."""
     recordings: Path = Path("recordings")
     """Folder for recorded episodes, fit for ``latentcraft train data=...``."""
-    script: str = "tour"
-    """Without a display: the action script to play instead."""
-    out: Path = Path("play.mp4")
-    """Without a display: the video to write."""
+    script: str | None = "tour"
+    """Without a display: who plays instead, an action script or another of the names that ``players`` takes; null takes
+    the first of those."""
+    out: Path | None = Path("play.mp4")
+    """Without a display: the video to write; null for none."""
+    minutes: float | None = None
+    """Without a display: how long to play, in minutes of the game; a script that is done begins anew. After each,
+    speed, memory and open files are printed, for soak runs (``SDL_VIDEODRIVER=dummy`` where there is a display). Null
+    plays a script once."""
 
 
 def why_no_display() -> str | None:
@@ -94,14 +99,14 @@ def main(config: PlayConfig) -> int:
     check(config)
     reason = why_no_display()
     if reason is not None:
-        return film_instead(config, reason)
+        return headless(config, start, reason)
     from latentcraft.agents.screen import NoDisplayError
 
     try:
         return play(config, start, keymap)
     except NoDisplayError as error:
         reason = str(error)
-    return film_instead(config, reason)
+    return headless(config, start, reason)
 
 
 def check(config: PlayConfig) -> None:
@@ -112,6 +117,8 @@ def check(config: PlayConfig) -> None:
         raise UserError(f"slot must be 1 to 9, got {config.slot}")
     if not 0 < config.clip_seconds <= 60 * config.rewind_minutes:
         raise UserError(f"clip_seconds must be above 0 and within rewind_minutes, got {config.clip_seconds}")
+    if config.minutes is not None and not 0 < config.minutes:
+        raise UserError(f"minutes must be above 0, or null to play a script once, got {config.minutes}")
 
 
 def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
@@ -129,10 +136,7 @@ def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
         from latentcraft.agents.session import Session
         from latentcraft.agents.stage import Stage
 
-        world = make_world(
-            config.world, task=config.task, frame_size=config.frame_size, checkpoint=config.checkpoint,
-            steps=config.steps,
-        )  # fmt: skip
+        world = open_world(config)
         worlds.append(world)
         return Session(Stage(world), minutes=config.rewind_minutes)
 
@@ -160,6 +164,20 @@ def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
     return 0
 
 
+def headless(config: PlayConfig, start: Start, reason: str) -> int:
+    """Play without a window."""
+    from latentcraft.agents import headless
+
+    return headless.main(config, start, reason)
+
+
+def open_world(config: PlayConfig) -> World:
+    """Build the world to play."""
+    return make_world(
+        config.world, task=config.task, frame_size=config.frame_size, checkpoint=config.checkpoint, steps=config.steps
+    )
+
+
 def process_began() -> float | None:
     """Return when this process began, in seconds of ``time.time()``; None where the system does not say."""
     try:
@@ -168,26 +186,3 @@ def process_began() -> float | None:
         return time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
-
-
-def film_instead(config: PlayConfig, reason: str) -> int:
-    """Say why there is no window and write a video of a script."""
-    from latentcraft.agents import rollout
-
-    print(f"no display ({reason}): writing a video of the script {config.script!r} to {config.out} instead", flush=True)
-    return rollout.main(
-        rollout.RolloutConfig(
-            script=config.script,
-            world=config.world,
-            seed=config.seed,
-            episode=config.episode,
-            media=config.media,
-            frame=config.frame,
-            out=config.out,
-            steps=config.steps,
-            checkpoint=config.checkpoint,
-            frame_size=config.frame_size,
-            task=config.task,
-            scale=config.scale,
-        )
-    )

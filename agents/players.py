@@ -12,6 +12,9 @@ from latentcraft.model.actions import ACTION_SIZE, check_vectors
 from latentcraft.simulator.protocol import World
 
 EXPLORER = "explorer"
+SCRIPT_SUFFIXES = (".yaml", ".yml")
+LEARNED_SUFFIX = ".safetensors"
+"""Of a learned policy\'s file."""
 
 
 @runtime_checkable
@@ -92,6 +95,23 @@ class PolicyPlayer:
             raise UserError(f"player {self._name}: {error}") from error
 
 
+def check_player(name: str) -> bool:
+    """Return whether ``name`` is ever done: scripts are. Worth asking before a world is built.
+
+    Raises:
+        UserError: nothing is called that, a bad script or policy file; a policy of one's own is not looked at yet.
+    """
+    if name.endswith(LEARNED_SUFFIX):
+        from latentcraft.agents.learning.policy import load_policy_file  # imports torch
+
+        load_policy_file(name)
+        return False
+    if name == EXPLORER or _is_policy(name):
+        return False
+    _load_script(name, chunk=4)
+    return True
+
+
 def make_player(name: str, world: World, seed: int) -> Player:
     """Return a player by name, ready to take over.
 
@@ -107,14 +127,23 @@ def make_player(name: str, world: World, seed: int) -> Player:
     """
     if name == EXPLORER:
         return ExplorerPlayer(seed, world.spec.task)
-    if name.endswith(".safetensors"):
+    if name.endswith(LEARNED_SUFFIX):
         from latentcraft.agents.learning.policy import load_player  # imports torch
 
         return PolicyPlayer(name, load_player(name, seed))
-    if ":" in name and not name.endswith((".yaml", ".yml")):
+    if _is_policy(name):
         return PolicyPlayer(name, load_policy(name))
-    if name in bundled_scripts() or name.endswith((".yaml", ".yml")):
-        return ScriptPlayer(load_script(name, chunk=world.spec.chunk).actions)
+    return ScriptPlayer(_load_script(name, world.spec.chunk))
+
+
+def _is_policy(name: str) -> bool:
+    return ":" in name and not name.endswith(SCRIPT_SUFFIXES)
+
+
+def _load_script(name: str, chunk: int) -> np.ndarray:
+    """Return the actions ``float32 (T, 20)`` of a bundled script or a script's file."""
+    if name in bundled_scripts() or name.endswith(SCRIPT_SUFFIXES):
+        return load_script(name, chunk=chunk).actions
     raise UserError(
         f"no player {name!r}; give {EXPLORER}, {', '.join(bundled_scripts())}, a script.yaml, a policy.safetensors or "
         "package.module:name"

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from latentcraft.agents.playback import RolloutResult, pad_to_chunks, rollout, rollout_players
-from latentcraft.agents.players import make_player
+from latentcraft.agents.players import check_player, make_player
 from latentcraft.agents.rollout_files import check_places, write_folder, write_overview, write_sheet, write_strip
 from latentcraft.agents.script import Script, bundled_scripts, load_script
 from latentcraft.agents.seeds import read_seeds
@@ -150,8 +150,11 @@ def play(config: RolloutConfig, *, progress: bool = False) -> Runs:
         UserError: a mistake in the script or the config, before any world is made.
     """
     starts = _starts(config)
+    # A mistake should not wait for a checkpoint to load.
     if config.player is None:
-        _scripts(config, starts, chunk=4)  # a mistake should not wait for a checkpoint to load
+        _scripts(config, starts, chunk=4)
+    else:
+        check_player(config.player)
     results: dict[str, RolloutResult] = {}
     scripts: list[Script] = []
     for name in ("dream", "voxel") if config.world == "both" else (config.world,):

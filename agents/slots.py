@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from latentcraft.agents.shot import PLAYED, Facts
+from latentcraft.agents.shot import PLAYED, Facts, Shot
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.simulator.protocol import Start, WorldState
+
+if TYPE_CHECKING:
+    from latentcraft.agents.session import Session
 
 FORMAT = "latentcraft-game-1"
 SLOTS = 9
@@ -79,3 +82,16 @@ def check_fits(path: Path, state: WorldState, now: WorldState) -> None:
     ):
         if saved["meta"].get(key) != mine["meta"].get(key):
             raise UserError(f"{path.stem} was saved with {mend}")
+
+
+def go_on(session: "Session", path: Path, state: WorldState, facts: Facts) -> Shot:
+    """Go on in ``session``, which plays already, from what :func:`read_game` read from ``path``.
+
+    Raises:
+        UserError: it is of another world, or does not fit this one; the game goes on as it was.
+    """
+    check_fits(path, state, session.state()[0])
+    try:
+        return session.resume(state, facts)
+    except (KeyError, ValueError, IndexError) as error:
+        raise UserError(f"{path} does not fit this world ({error}); it is torn, delete it") from error

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from latentcraft.agents.signals import for_processes_deaf_to_signals
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.simulator.protocol import TICKS_PER_SECOND
@@ -54,12 +55,14 @@ class VideoWriter:
             self._scale = self._scale or watchable_scale(frame.shape[1])
             big = enlarge(frame, self._scale)
             writer = importlib.import_module("moviepy.video.io.ffmpeg_writer")
-            self._writer = writer.FFMPEG_VideoWriter(
-                str(self._path), (big.shape[1], big.shape[0]), self._fps, codec="libx264", preset="veryfast", threads=1,
-                # Odd sizes cannot be 4:2:0, which is what players expect; faststart lets a browser stream the file.
-                ffmpeg_params=["-crf", str(CRF), "-movflags", "+faststart", "-vf", "crop=trunc(iw/2)*2:trunc(ih/2)*2",
-                               "-pix_fmt", "yuv420p"],
-            )  # fmt: skip
+            # Odd sizes cannot be 4:2:0, which is what players expect; faststart lets a browser stream the file.
+            params = ["-crf", str(CRF), "-movflags", "+faststart", "-vf", "crop=trunc(iw/2)*2:trunc(ih/2)*2",
+                      "-pix_fmt", "yuv420p"]  # fmt: skip
+            with for_processes_deaf_to_signals():  # Ctrl-C must not end the film before its last frames are written
+                self._writer = writer.FFMPEG_VideoWriter(
+                    str(self._path), (big.shape[1], big.shape[0]), self._fps, codec="libx264", preset="veryfast",
+                    threads=1, ffmpeg_params=params,
+                )  # fmt: skip
         if frame.shape != self._shape:
             raise ValueError(f"frame of shape {frame.shape} in a video of {self._shape}")
         assert self._scale is not None

@@ -1,11 +1,8 @@
 """The play window: pygame around a session, from the first event to the last picture."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING
@@ -18,6 +15,7 @@ from latentcraft.agents.panes import panes_of, psnr
 from latentcraft.agents.places import Places
 from latentcraft.agents.screen import Screen, pygame
 from latentcraft.agents.shot import TRUTH, Shot
+from latentcraft.agents.signals import quitting_on_signals
 from latentcraft.agents.starts import start_name
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start
 
@@ -116,7 +114,7 @@ class Window:
             self.commands.on_load()
         redraw_at = 0.0
         try:
-            with _quitting_on_signals(self._on_quit):
+            with quitting_on_signals(self._on_quit):
                 while self._running:
                     events = pygame.event.get()
                     for event in events:
@@ -243,18 +241,3 @@ class Window:
 
     def _say(self, message: str) -> None:
         self._message, self._message_until = message, time.perf_counter() + MESSAGE_SECONDS
-
-
-@contextmanager
-def _quitting_on_signals(quit_: Callable[[], None]) -> Iterator[None]:
-    """Quit as by the key when the system asks the program to end, so that everything is finished and closed."""
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
-        yield
-        return
-    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, lambda *_: quit_()) for number in signals}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
