@@ -14,7 +14,7 @@ from latentcraft.simulator.protocol import World
 EXPLORER = "explorer"
 SCRIPT_SUFFIXES = (".yaml", ".yml")
 LEARNED_SUFFIX = ".safetensors"
-"""Of a learned policy\'s file."""
+"""Of a learned policy's file."""
 
 
 @runtime_checkable
