@@ -10,7 +10,7 @@ from latentcraft.simulator.protocol import Start
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 SMALLEST_FRAME = (16, 16)
-"""The explorer reads the game's state; nobody looks at the pictures, so they are as small as they can be."""
+"""The explorer reads the game's state, and nothing is drawn for it."""
 
 
 def explore(seeds: Sequence[int], ticks: int, *, chunk: int = 4) -> np.ndarray:
@@ -28,11 +28,11 @@ def explore(seeds: Sequence[int], ticks: int, *, chunk: int = 4) -> np.ndarray:
 
 
 def _explore_one(seed: int, ticks: int, chunk: int) -> np.ndarray:
-    warmed = VoxelWorld(frame_size=SMALLEST_FRAME, chunk=chunk)
+    warmed = VoxelWorld(frame_size=SMALLEST_FRAME, chunk=chunk, frames="none")
     warmed.reset([Start(seed=seed)])
     state = warmed.save()
-    world = VoxelWorld(frame_size=SMALLEST_FRAME, chunk=1)
-    world.restore(replace(state, arrays=state.arrays | {"frames": state.arrays["frames"][-1:]}))
+    world = VoxelWorld(frame_size=SMALLEST_FRAME, chunk=1, frames="none")
+    world.restore(replace(state, meta=state.meta | {"chunk": 1}))  # the warm-up is done: the rest goes tick by tick
     explorer = Explorer(seed)
     actions = []
     for _ in range(ticks):
