@@ -175,12 +175,12 @@ def knobs_of(config: EvaluateConfig) -> "list[Knobs]":
 
 
 def _compute(studies: "Sequence[Study]", rows: "Sequence[Row]", parts: Any) -> "Iterator[tuple[Study, Row, Part]]":
-    """Yield every part, computed or read; world by world within a study, which then shares its reference."""
+    """Yield every part, computed or read; study by study within a world, since some look at the same rollout."""
     from tqdm import tqdm
 
     from latentcraft.agents.studies import timed
 
-    todo = [(study, row) for study in studies for row in rows if row.kind not in study.perfect]
+    todo = [(study, row) for row in rows for study in studies if row.kind not in study.perfect]
     with tqdm(total=len(todo), desc="evaluate", unit="part", disable=None, dynamic_ncols=True) as bar:
         for study, row in todo:
             title = f"{study.key}: {row.subject.name}"

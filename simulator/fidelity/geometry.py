@@ -54,7 +54,7 @@ class GeometryPlan:
     @classmethod
     def full(cls, first_seed: int = HELD_OUT_SEED) -> "GeometryPlan":
         """Return the plan of ``mode=full``."""
-        return cls(8, (0.2, 1.0, 3.0, 10.0, 30.0), 6, first_seed)
+        return cls(8, (0.2, 1.0, 3.0, 10.0), 6, first_seed)
 
     def columns(self) -> list[Column]:
         """Return the table's columns."""

@@ -16,7 +16,7 @@ from latentcraft.simulator.fidelity.persistence_cases import Case, find_cases, l
 from latentcraft.simulator.fidelity.pictures import halve, place_mask, smooth
 from latentcraft.simulator.fidelity.pose import PoseFitter, Reach, distance, view_angle
 from latentcraft.simulator.fidelity.reference import FREE_TASK, Cell, Reference
-from latentcraft.simulator.fidelity.replay import film, make_subject, name_of, ticks_of
+from latentcraft.simulator.fidelity.replay import film, make_subject, name_of, skip, ticks_of
 from latentcraft.simulator.protocol import HELD_OUT_SEED, World
 from latentcraft.simulator.voxel.game import Pose
 
@@ -152,14 +152,13 @@ def play_cases(world: World, cases: Sequence[Case], gaps: Sequence[int], label: 
     shown, _ = film(world, seeds, leads, [lead_ticks(chunk)], label=label)
     states = [world.save(index) for index in range(len(cases))]
     frames = [shown[:, 0]]
-    skip = getattr(world, "skip", world.step)
     for number, gap in enumerate(gaps):
         if number:
             for index, state in enumerate(states):
                 world.restore(state, index)
         actions = np.stack([case.away[gap] for case in cases])
         for tick in range(0, actions.shape[1] - chunk, chunk):
-            skip(actions[:, tick : tick + chunk])
+            skip(world, actions[:, tick : tick + chunk])
         frames.append(world.step(actions[:, -chunk:]).frames[:, -1].copy())
     return np.stack(frames, 1)
 
