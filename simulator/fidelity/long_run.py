@@ -14,6 +14,7 @@ import numpy as np
 from latentcraft.simulator.fidelity.clips import Footage, Sampling, frechet_by_slice
 from latentcraft.simulator.fidelity.features import DEFAULT, load_features
 from latentcraft.simulator.fidelity.figures import Column, Figure, Subject, bootstrap
+from latentcraft.simulator.fidelity.lanes import side_by_side
 from latentcraft.simulator.fidelity.pose import PoseFitter
 from latentcraft.simulator.fidelity.reference import Reference
 from latentcraft.simulator.fidelity.replay import Reel, film, make_subject, name_of, play, play_on, ticks_of
@@ -200,7 +201,8 @@ def _pose_figures(plan: LongPlan, sampling: Sampling, shown: Footage) -> dict[st
     slices, games = range(len(sampling.edges)), range(len(plan.seeds))
     fitter = PoseFitter((shown.frames.shape[2], shown.frames.shape[3]))
     errors = np.full((len(slices), len(games), plan.poses, 2), np.nan)  # degrees, blocks; NaN where nothing fits
-    for game in games:
+
+    def search(game: int) -> None:
         reference, tick, last = Reference(plan.seeds[game], chunk=sampling.chunk), 0, None
         for index in slices:
             for number, end in enumerate(sampling.ends(index)[-plan.poses :]):
@@ -212,6 +214,8 @@ def _pose_figures(plan: LongPlan, sampling: Sampling, shown: Footage) -> dict[st
                 if fit.found:
                     last = fit.pose
                     errors[index, game, number] = fit.error(reference.pose)
+
+    side_by_side(search, games)
     figures: dict[str, Figure] = {}
     for index, edge in enumerate(plan.shown):
         looked = min(plan.poses, len(sampling.ends(index)))

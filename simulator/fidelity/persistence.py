@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentcraft.simulator.fidelity.figures import Column, Figure, Subject, bootstrap, share
+from latentcraft.simulator.fidelity.lanes import side_by_side
 from latentcraft.simulator.fidelity.persistence_cases import Case, find_cases, lead_ticks, seen_change
 from latentcraft.simulator.fidelity.pictures import halve, place_mask, smooth
 from latentcraft.simulator.fidelity.pose import PoseFitter, Reach, distance, view_angle
@@ -116,8 +117,11 @@ def persistence_study(subject: Subject, plan: PersistencePlan) -> dict[str, Figu
             world.close()
         fitter = PoseFitter(world.spec.frame_size, reach=_NEAR, samples=_SAMPLES, keep=_KEEP, sure=_SURE)
         cases += part
-        rows += [[judge(fitter, case, ticks_of(time), frame) for time, frame in zip(times, views, strict=True)]
-                 for case, views in zip(part, frames, strict=True)]  # fmt: skip
+
+        def judged(game: tuple[Case, np.ndarray], fitter: PoseFitter = fitter) -> list[Verdict]:
+            return [judge(fitter, game[0], ticks_of(time), frame) for time, frame in zip(times, game[1], strict=True)]
+
+        rows += side_by_side(judged, zip(part, frames, strict=True))
     shown = np.array([[verdict.shown for verdict in row] for row in rows])  # (games, times)
     edit = shown * np.array([[verdict.edit for verdict in row] for row in rows])
     untouched = shown[..., None] * np.array([[verdict.untouched for verdict in row] for row in rows])  # and phantoms
@@ -168,7 +172,7 @@ def play_cases(world: World, cases: Sequence[Case], gaps: Sequence[int], label: 
 
 
 def common_ticks(one: np.ndarray, other: np.ndarray, chunk: int) -> int:
-    """Return for how many ticks, whole chunks, actions ``(b, T, 20)`` are the same; at least a chunk is left of each."""
+    """Return for how many ticks, whole chunks, actions ``(b, T, 20)`` are the same; a chunk of each is left over."""
     ticks = min(one.shape[1], other.shape[1]) - chunk
     apart = (one[:, :ticks] != other[:, :ticks]).any((0, 2))
     same = int(apart.argmax()) if apart.any() else ticks

@@ -6,8 +6,8 @@ true state is at hand, and pictures of what would have been otherwise.
 
 import copy
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +26,15 @@ AnyPose = Sequence[float] | np.ndarray
 FREE_TASK = "free"
 _EDITING = [action_space.BUTTON_INDEX["attack"], action_space.BUTTON_INDEX["use"]]
 
-_renderer = lru_cache(maxsize=8)(Renderer)
+_drawing = threading.local()
+
+
+def _renderer(frame_size: tuple[int, int]) -> Renderer:
+    """Return this thread's own renderer of that size: it draws into buffers of its own."""
+    renderers: dict[tuple[int, int], Renderer] = _drawing.__dict__
+    if frame_size not in renderers:
+        renderers[frame_size] = Renderer(frame_size)
+    return renderers[frame_size]
 
 
 class Reference:
