@@ -41,10 +41,10 @@ class EvaluateConfig:
     mode: Literal["quick", "full", "inverse"] = "quick"
     """``quick`` takes at most 3 minutes on two cores, ``full`` at most 20; ``inverse`` trains the network that reads
     actions off frames (needs ``data``)."""
-    studies: tuple[Literal["replay", "action", "persistence", "geometry", "long"], ...] = (
+    studies: tuple[Literal["replay", "action", "persistence", "geometry", "long", "outcomes"], ...] = (
         "replay", "action", "persistence", "geometry", "long",
     )  # fmt: skip
-    """What is measured."""
+    """What is measured; ``outcomes`` (rewards, ends, uncertainty) on request."""
     worlds: tuple[str, ...] = ("dream", "codec", "copy-last", "reference")
     """Rows of the tables: ``dream``, ``codec`` (real frames through the autoencoder), ``copy-last``, ``reference``,
     ``wrong-actions``, ``forgetful``, or ``module:function`` for a foreign world, a function of (num_worlds, task) that

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from latentcraft.agents.heldout import explore
+from latentcraft.agents.heldout import explore, find_paid
 from latentcraft.simulator.fidelity.figures import Column
 from latentcraft.simulator.fidelity.parts import Part
 from latentcraft.simulator.fidelity.replay import ticks_of
@@ -14,8 +14,13 @@ from latentcraft.simulator.fidelity.rollout import Rollout
 from latentcraft.simulator.fidelity.subjects import Row, Shape
 
 Mode = Literal["quick", "full"]
-StudyName = Literal["replay", "action", "persistence", "geometry", "long"]
-STUDIES: tuple[StudyName, ...] = ("replay", "action", "persistence", "geometry", "long")
+StudyName = Literal["replay", "action", "persistence", "geometry", "long", "outcomes"]
+STUDIES: tuple[StudyName, ...] = ("replay", "action", "persistence", "geometry", "long", "outcomes")
+TASKS = ("chop", "navigate", "build", "explore")
+"""Of the outcomes: those whose payments are events."""
+PAID_GAMES = {"quick": 3, "full": 8}
+"""Of each task."""
+PAID_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ def make_study(name: StudyName, settings: Settings) -> Study:
     """Make a study and its plan, recording the explorer where it needs actions."""
     makers = {
         "replay": _replay, "action": _action, "persistence": _persistence, "geometry": _geometry, "long": _long,
+        "outcomes": _outcomes,
     }  # fmt: skip
     return makers[name](settings)
 
@@ -152,6 +158,24 @@ def _geometry(settings: Settings) -> Study:
         return Part(module.geometry_study(row.subject, plan))
 
     return Study("geometry", "Geometry and physics", module.GEOMETRY_NOTE, plan.columns(), plan, run)
+
+
+def _outcomes(settings: Settings) -> Study:
+    from latentcraft.simulator.fidelity import outcomes as module
+
+    chunk = settings.shape.chunk
+    ticks = ticks_of(PAID_SECONDS) // chunk * chunk
+    errands = []
+    for task in TASKS:
+        seeds, actions = find_paid(task, settings.seed, PAID_GAMES[settings.mode], ticks, chunk=chunk)
+        errands.append(module.Errand(task, tuple(seeds), actions))
+    plan = module.OutcomePlan(tuple(errands))
+
+    def run(row: Row) -> Part:
+        return Part(module.outcome_study(row.subject, plan))
+
+    columns = list(module.OUTCOME_COLUMNS)
+    return Study("outcomes", "Outcomes", module.OUTCOME_NOTE, columns, plan, run, perfect=("reference",))
 
 
 def timed(study: Study, row: Row) -> Part:
