@@ -106,7 +106,7 @@ def drift_figures(subject: Subject, plan: GeometryPlan) -> dict[str, Figure]:
         finally:
             world.close()
         error = partial(drift, PoseFitter(spec.frame_size), ticks=ticks, chunk=spec.chunk)
-        errors += side_by_side(lambda game, error=error: error(*game), zip(strolls, frames, strict=True))
+        errors += side_by_side(error, strolls, frames)
     figures: dict[str, Figure] = {}
     for number, horizon in enumerate(plan.horizons):
         degrees, blocks, lost = np.stack(errors)[:, number].T
@@ -130,7 +130,7 @@ def course_figures(subject: Subject, plan: GeometryPlan) -> dict[str, Figure]:
         finally:
             world.close()
         seen = partial(measure, PoseFitter(spec.frame_size), chunk=spec.chunk)
-        for values in side_by_side(lambda game, seen=seen: seen(*game), zip(courses, frames, strict=True)):
+        for values in side_by_side(seen, courses, frames):
             for key, value in values.items():
                 results.setdefault(key, []).append(value)
     return {key: share(values) if key in _SHARES else bootstrap(values) for key, values in results.items()}

@@ -3,22 +3,21 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(work: Callable[[T], R], games: Iterable[T]) -> list[R]:
+def side_by_side(work: Callable[..., R], *games: Iterable[Any]) -> list[R]:
     """Return ``work`` of each game, in order, done on as many threads as numba would use.
 
     Args:
         work: must touch nothing that belongs to another game, so that the order of events changes no result.
-        games: what to work on.
+        games: what to work on, one sequence for each argument; all of one length.
     """
-    return list(_pool().map(work, games))
+    return [done.result() for done in [_pool().submit(work, *each) for each in zip(*games, strict=True)]]
 
 
 @lru_cache(maxsize=1)

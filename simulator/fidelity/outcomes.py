@@ -184,4 +184,4 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
         return float("nan")
     ranks = [np.searchsorted(np.sort(each), each, "left") + np.searchsorted(np.sort(each), each, "right")
              for each in (one, other)]  # fmt: skip
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

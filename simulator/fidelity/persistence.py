@@ -118,10 +118,10 @@ def persistence_study(subject: Subject, plan: PersistencePlan) -> dict[str, Figu
         fitter = PoseFitter(world.spec.frame_size, reach=_NEAR, samples=_SAMPLES, keep=_KEEP, sure=_SURE)
         cases += part
 
-        def judged(game: tuple[Case, np.ndarray], fitter: PoseFitter = fitter) -> list[Verdict]:
-            return [judge(fitter, game[0], ticks_of(time), frame) for time, frame in zip(times, game[1], strict=True)]
+        def judged(case: Case, views: np.ndarray, fitter: PoseFitter = fitter) -> list[Verdict]:
+            return [judge(fitter, case, ticks_of(time), frame) for time, frame in zip(times, views, strict=True)]
 
-        rows += side_by_side(judged, zip(part, frames, strict=True))
+        rows += side_by_side(judged, part, frames)
     shown = np.array([[verdict.shown for verdict in row] for row in rows])  # (games, times)
     edit = shown * np.array([[verdict.edit for verdict in row] for row in rows])
     untouched = shown[..., None] * np.array([[verdict.untouched for verdict in row] for row in rows])  # and phantoms

@@ -26,15 +26,20 @@ AnyPose = Sequence[float] | np.ndarray
 FREE_TASK = "free"
 _EDITING = [action_space.BUTTON_INDEX["attack"], action_space.BUTTON_INDEX["use"]]
 
-_drawing = threading.local()
+
+class _Drawing(threading.local):
+    """What each thread draws with: a renderer has buffers of its own."""
+
+    def __init__(self) -> None:
+        self.renderers: dict[tuple[int, int], Renderer] = {}
+
+    def renderer(self, frame_size: tuple[int, int]) -> Renderer:
+        if frame_size not in self.renderers:
+            self.renderers[frame_size] = Renderer(frame_size)
+        return self.renderers[frame_size]
 
 
-def _renderer(frame_size: tuple[int, int]) -> Renderer:
-    """Return this thread's own renderer of that size: it draws into buffers of its own."""
-    renderers: dict[tuple[int, int], Renderer] = _drawing.__dict__
-    if frame_size not in renderers:
-        renderers[frame_size] = Renderer(frame_size)
-    return renderers[frame_size]
+_drawing = _Drawing()
 
 
 class Reference:
@@ -140,7 +145,7 @@ class Reference:
                 game.body[[physics.X, physics.Z]] %= MAP_SIZE
             physics.aim(game.grid, game.body, game.status)
             out = np.empty((*frame_size, 3), np.uint8)
-            game.draw(_renderer(frame_size), out)
+            game.draw(_drawing.renderer(frame_size), out)
         finally:
             self._set(before.items())
             game.body[:], game.status[:] = body, status
