@@ -41,10 +41,10 @@ class EvaluateConfig:
     mode: Literal["quick", "full", "inverse"] = "quick"
     """``quick`` takes at most 3 minutes on two cores, ``full`` at most 20; ``inverse`` trains the network that reads
     actions off frames (needs ``data``)."""
-    studies: tuple[Literal["replay", "action", "persistence", "geometry", "long"], ...] = (
+    studies: tuple[Literal["replay", "action", "persistence", "geometry", "long", "outcomes"], ...] = (
         "replay", "action", "persistence", "geometry", "long",
     )  # fmt: skip
-    """What is measured."""
+    """What is measured; ``outcomes`` (rewards, ends, uncertainty) on request."""
     worlds: tuple[str, ...] = ("dream", "codec", "copy-last", "reference")
     """Rows of the tables: ``dream``, ``codec`` (real frames through the autoencoder), ``copy-last``, ``reference``,
     ``wrong-actions``, ``forgetful``, or ``module:function`` for a foreign world, a function of (num_worlds, task) that
@@ -175,12 +175,12 @@ def knobs_of(config: EvaluateConfig) -> "list[Knobs]":
 
 
 def _compute(studies: "Sequence[Study]", rows: "Sequence[Row]", parts: Any) -> "Iterator[tuple[Study, Row, Part]]":
-    """Yield every part, computed or read; world by world within a study, which then shares its reference."""
+    """Yield every part, computed or read; study by study within a world, since some look at the same rollout."""
     from tqdm import tqdm
 
     from latentcraft.agents.studies import timed
 
-    todo = [(study, row) for study in studies for row in rows if row.kind not in study.perfect]
+    todo = [(study, row) for row in rows for study in studies if row.kind not in study.perfect]
     with tqdm(total=len(todo), desc="evaluate", unit="part", disable=None, dynamic_ncols=True) as bar:
         for study, row in todo:
             title = f"{study.key}: {row.subject.name}"

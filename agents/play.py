@@ -53,8 +53,9 @@ class PlayConfig:
     """Changes to single actions, for instance ``keys.forward=z keys.jump=[space,j]``; null takes an action's keys.
     (The names with a dot, ``hotbar.1`` and so on, can be given in a ``keymap`` file only.)"""
     players: tuple[str, ...] = ("explorer", "tour")
-    """Who plays in turn when handed over to: ``explorer``, a bundled script's name, a script's file, or a policy as
-    ``package.module:name`` (an object with ``act(frames) -> actions``, or what makes one)."""
+    """Who plays in turn when handed over to: ``explorer``, a bundled script's name, a script's file, a learned
+    policy's (``latentcraft agent clone`` and ``agent train`` write them), or one's own as ``package.module:name`` (an
+    object with ``act(frames) -> actions``, or what makes one)."""
     slot: int | None = None
     """Begin with the game saved in this slot, 1 to 9."""
     rewind_minutes: float = 6.0
@@ -64,7 +65,7 @@ class PlayConfig:
     clip_format: Literal["mp4", "gif"] = "mp4"
     """What such a film is saved as."""
     gif_megabytes: float | None = None
-    """What a GIF may take at most: it gets fewer pictures a second, colours and pixels until it fits. Null: no limit."""
+    """What a GIF may take at most: it gets fewer pictures, colours and pixels until it fits; null for no limit."""
     screenshots: Path = Path(".")
     """Folder for screenshots and films."""
     saves: Path = Path("saves")

@@ -1,14 +1,15 @@
-"""Play fixed actions in any world and keep everything that happens."""
+"""Play fixed actions, or let players play, in any world and keep everything that happens."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from latentcraft.agents.players import Player
 from latentcraft.errors import UserError
-from latentcraft.model.actions import ACTION_SIZE
+from latentcraft.model.actions import ACTION_SIZE, noop
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start, World
 
 MAX_BYTES = 4 << 30
@@ -65,35 +66,78 @@ def rollout(world: World, actions: np.ndarray, starts: Sequence[Start], *, progr
         UserError: shapes that do not fit the world, bad values, more frames than memory should hold.
     """
     games, chunk = world.spec.num_worlds, world.spec.chunk
-    if len(starts) != games:
-        raise UserError(f"{len(starts)} starts for {games} games; give one for each")
     actions = pad_to_chunks(actions, chunk)
     if actions.ndim == 2:
         actions = np.broadcast_to(actions, (games, *actions.shape))
     if actions.ndim != 3 or actions.shape[0] != games or actions.shape[2] != ACTION_SIZE or not actions.shape[1]:
         raise UserError(f"actions must be (T, {ACTION_SIZE}) or ({games}, T, {ACTION_SIZE}), got {actions.shape}")
-    ticks, shape = actions.shape[1], (*world.spec.frame_size, 3)
+    actions = np.ascontiguousarray(actions)
+    return _rollout(world, starts, actions.shape[1], lambda first, _: actions[:, first : first + chunk], progress)
+
+
+def rollout_players(
+    world: World, players: Sequence[Player], starts: Sequence[Start], ticks: int, *, progress: bool = False
+) -> RolloutResult:
+    """Reset every game of ``world`` and let players play, each by what it sees.
+
+    Args:
+        world: any world of ``b`` games.
+        players: one for each game; who has nothing more to do stands still.
+        starts: one for each game.
+        ticks: length, rounded up to whole chunks.
+        progress: show a progress bar on a terminal.
+
+    Raises:
+        UserError: other numbers of players or starts than games, bad actions, more frames than memory should hold.
+    """
+    games, chunk = world.spec.num_worlds, world.spec.chunk
+    if len(players) != games or ticks < 1:
+        raise UserError(f"{len(players)} players for {games} games, {ticks} ticks; give one each, and a tick or more")
+
+    def choose(first: int, frames: np.ndarray) -> np.ndarray:
+        chosen = [player.act(world, frames[index], index) for index, player in enumerate(players)]
+        return np.stack([noop(chunk) if each is None else each for each in chosen])
+
+    return _rollout(world, starts, -(-ticks // chunk) * chunk, choose, progress)
+
+
+def _rollout(
+    world: World,
+    starts: Sequence[Start],
+    ticks: int,
+    choose: Callable[[int, np.ndarray], np.ndarray],
+    progress: bool,
+) -> RolloutResult:
+    """Play what ``choose`` returns, ``float32 (b, f, 20)``, given a chunk's first tick and the last chunk's frames."""
+    games, chunk, shape = world.spec.num_worlds, world.spec.chunk, (*world.spec.frame_size, 3)
+    if len(starts) != games:
+        raise UserError(f"{len(starts)} starts for {games} games; give one for each")
     needed = games * ticks * int(np.prod(shape))
     if needed > MAX_BYTES:
         raise UserError(
             f"{games} games of {ticks / TICKS_PER_SECOND:g}s make {needed / 2**30:.1f} GB of frames, more than "
-            f"{MAX_BYTES >> 30}; take fewer seeds, a shorter script or smaller frames"
+            f"{MAX_BYTES >> 30}; take fewer seeds, less time or smaller frames"
         )
 
-    start = world.reset(list(starts))[:, -1].copy()
+    last = world.reset(list(starts))
+    start = last[:, -1].copy()
     first_poses = [world.game(i).pose for i in range(games)] if hasattr(world, "game") else None
     frames = np.empty((games, ticks, *shape), np.uint8)
+    actions = np.empty((games, ticks, ACTION_SIZE), np.float32)
     rewards = np.empty((games, ticks), np.float32)
     terminated = np.empty((games, ticks), bool)
     infos, seconds = [], []
     for first in _progress(range(0, ticks, chunk), world.spec.name, progress):
         part = slice(first, first + chunk)
+        actions[:, part] = choose(first, last)
         began = time.perf_counter()
         frames[:, part], rewards[:, part], terminated[:, part], info = world.step(actions[:, part])
         seconds.append(time.perf_counter() - began)
+        last = frames[:, part]
         infos.append(info)
-    actions, times = np.ascontiguousarray(actions), np.array(seconds)
-    return RolloutResult(start, frames, actions, rewards, terminated, infos, times, _poses(first_poses, infos))
+    return RolloutResult(
+        start, frames, actions, rewards, terminated, infos, np.array(seconds), _poses(first_poses, infos)
+    )
 
 
 def pad_to_chunks(actions: np.ndarray, chunk: int) -> np.ndarray:

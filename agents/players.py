@@ -13,6 +13,8 @@ from latentcraft.simulator.protocol import World
 
 EXPLORER = "explorer"
 SCRIPT_SUFFIXES = (".yaml", ".yml")
+LEARNED_SUFFIX = ".safetensors"
+"""Of a learned policy's file."""
 
 
 @runtime_checkable
@@ -28,10 +30,16 @@ class Policy(Protocol):
 
 
 class Player(Protocol):
-    """Who chooses the played game's actions while no person does."""
+    """Who chooses one game's actions while no person does."""
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray | None:
-        """Return ``float32 (f, 20)``, or None when there is nothing more to do."""
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray | None:
+        """Return ``float32 (f, 20)``, or None when there is nothing more to do.
+
+        Args:
+            world: what is played.
+            frames: the game's last chunk, ``uint8 (f, H, W, 3)``.
+            index: which game of ``world`` it is.
+        """
         ...
 
 
@@ -41,9 +49,9 @@ class ExplorerPlayer:
     def __init__(self, seed: int, task: str) -> None:
         self._explorer = Explorer(seed, task=task)
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray:
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray:
         """See :class:`Player`."""
-        return self._explorer.act(world)
+        return self._explorer.act(world, index)
 
 
 class ScriptPlayer:
@@ -53,7 +61,7 @@ class ScriptPlayer:
         """Take actions ``float32 (T, 20)``; the last chunk is filled up with doing nothing."""
         self._actions, self._at = actions, 0
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray | None:
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray | None:
         """See :class:`Player`."""
         f = world.spec.chunk
         part = self._actions[self._at : self._at + f]
@@ -70,7 +78,7 @@ class PolicyPlayer:
         if callable(reset):
             reset()
 
-    def act(self, world: World, frames: np.ndarray) -> np.ndarray:
+    def act(self, world: World, frames: np.ndarray, index: int = 0) -> np.ndarray:
         """See :class:`Player`.
 
         Raises:
@@ -91,8 +99,13 @@ def check_player(name: str) -> bool:
     """Return whether ``name`` is ever done: scripts are. Worth asking before a world is built.
 
     Raises:
-        UserError: nothing is called that, a bad script; a policy is not looked at yet.
+        UserError: nothing is called that, a bad script or policy file; a policy of one's own is not looked at yet.
     """
+    if name.endswith(LEARNED_SUFFIX):
+        from latentcraft.agents.learning.policy import load_policy_file  # imports torch
+
+        load_policy_file(name)
+        return False
     if name == EXPLORER or _is_policy(name):
         return False
     _load_script(name, chunk=4)
@@ -103,16 +116,21 @@ def make_player(name: str, world: World, seed: int) -> Player:
     """Return a player by name, ready to take over.
 
     Args:
-        name: ``explorer``, a bundled script, a script's file (``.yaml``), or ``package.module:name`` of a policy: an
-            object with ``act``, or a class or function that returns one when called without arguments.
+        name: ``explorer``, a bundled script, a script's file (``.yaml``), a learned policy's (``.safetensors``), or
+            ``package.module:name`` of a policy: an object with ``act``, or a class or function that returns one when
+            called without arguments.
         world: what will be played.
-        seed: of the explorer's choices.
+        seed: of the explorer's and a learned policy's choices.
 
     Raises:
-        UserError: nothing is called that; it has no ``act``; a bad script.
+        UserError: nothing is called that; it has no ``act``; a bad script or policy.
     """
     if name == EXPLORER:
         return ExplorerPlayer(seed, world.spec.task)
+    if name.endswith(LEARNED_SUFFIX):
+        from latentcraft.agents.learning.policy import load_player  # imports torch
+
+        return PolicyPlayer(name, load_player(name, seed))
     if _is_policy(name):
         return PolicyPlayer(name, load_policy(name))
     return ScriptPlayer(_load_script(name, world.spec.chunk))
@@ -127,7 +145,8 @@ def _load_script(name: str, chunk: int) -> np.ndarray:
     if name in bundled_scripts() or name.endswith(SCRIPT_SUFFIXES):
         return load_script(name, chunk=chunk).actions
     raise UserError(
-        f"no player {name!r}; give {EXPLORER}, {', '.join(bundled_scripts())}, a script.yaml or package.module:name"
+        f"no player {name!r}; give {EXPLORER}, {', '.join(bundled_scripts())}, a script.yaml, a policy.safetensors or "
+        "package.module:name"
     )
 
 

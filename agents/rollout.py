@@ -19,17 +19,18 @@ from typing import Literal
 
 import numpy as np
 
-from latentcraft.agents.playback import RolloutResult, pad_to_chunks, rollout
+from latentcraft.agents.playback import RolloutResult, pad_to_chunks, rollout, rollout_players
+from latentcraft.agents.players import check_player, make_player
 from latentcraft.agents.rollout_files import check_places, write_folder, write_overview, write_sheet, write_strip
 from latentcraft.agents.script import Script, bundled_scripts, load_script
 from latentcraft.agents.seeds import read_seeds
 from latentcraft.agents.starts import make_starts, start_name
 from latentcraft.agents.video import PICTURE_SUFFIXES, VIDEO_SUFFIXES, check_suffix
 from latentcraft.errors import UserError
-from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
+from latentcraft.simulator.protocol import HELD_OUT_SEED, TICKS_PER_SECOND, Start
 from latentcraft.simulator.worlds import make_world
 
-__all__ = ["RolloutConfig", "RolloutResult", "Runs", "pad_to_chunks", "play", "rollout"]
+__all__ = ["RolloutConfig", "RolloutResult", "Runs", "pad_to_chunks", "play", "rollout", "rollout_players"]
 
 LIST = "list"
 """The ``script`` that is none: bundled scripts are listed instead."""
@@ -45,6 +46,11 @@ class RolloutConfig:
     """A bundled script's name (``list`` lists them) or a YAML file (see :mod:`latentcraft.agents.script`)."""
     params: Mapping[str, str] = field(default_factory=dict)
     """Values for the script's parameters, as in ``params.distance=3s``."""
+    player: str | None = None
+    """Plays instead of the script, for ``seconds``: ``explorer``, a learned policy's file (``.safetensors``), or a
+    policy as ``package.module:name``. Every game has a player of its own, which its start's seed decides."""
+    seconds: float = 20.0
+    """``player`` only: how long."""
     script_seed: int | Literal["each"] | None = None
     """Seeds what the script leaves to chance; null takes the script's own, ``each`` gives every run that of its start
     (shorter ones then wait for the longest)."""
@@ -86,6 +92,8 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         if self.scale is not None and self.scale < 1:
             raise UserError(f"scale={self.scale} must be 1 or more, or null for a watchable one")
+        if not self.seconds > 0:
+            raise UserError(f"seconds={self.seconds:g} must be above 0")
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Runs:
     starts: Sequence[Start]
     """One for each game."""
     scripts: Sequence[Script]
-    """What was played, one for each game."""
+    """What was played, one for each game; empty where a player played."""
     task: str = "free"
     """The task played."""
 
@@ -142,7 +150,11 @@ def play(config: RolloutConfig, *, progress: bool = False) -> Runs:
         UserError: a mistake in the script or the config, before any world is made.
     """
     starts = _starts(config)
-    _scripts(config, starts, chunk=4)  # a mistake should not wait for a checkpoint to load
+    # A mistake should not wait for a checkpoint to load.
+    if config.player is None:
+        _scripts(config, starts, chunk=4)
+    else:
+        check_player(config.player)
     results: dict[str, RolloutResult] = {}
     scripts: list[Script] = []
     for name in ("dream", "voxel") if config.world == "both" else (config.world,):
@@ -158,8 +170,13 @@ def play(config: RolloutConfig, *, progress: bool = False) -> Runs:
             steps=config.steps,
         )
         try:
-            scripts = _scripts(config, starts, world.spec.chunk)
-            results[name] = rollout(world, _together(scripts), starts, progress=progress)
+            if config.player is None:
+                scripts = _scripts(config, starts, world.spec.chunk)
+                results[name] = rollout(world, _together(scripts), starts, progress=progress)
+            else:
+                players = [make_player(config.player, world, _seed_of(start)) for start in starts]
+                ticks = round(config.seconds * TICKS_PER_SECOND)
+                results[name] = rollout_players(world, players, starts, max(ticks, 1), progress=progress)
         finally:
             world.close()
     return Runs(results, starts, scripts, config.task)
@@ -203,7 +220,7 @@ def summary(config: RolloutConfig, runs: Runs, files: Sequence[Path]) -> str:
     where += [str(path) for path in files if path not in in_folder]
     names = [start_name(start) for start in runs.starts]
     listed = ", ".join(names) if len(names) <= 4 else f"{len(names)} starts, {names[0]} to {names[-1]}"
-    return f"rollout of {config.script} from {listed} ({'; '.join(parts)}) -> {', '.join(where)}"
+    return f"rollout of {config.player or config.script} from {listed} ({'; '.join(parts)}) -> {', '.join(where)}"
 
 
 def _starts(config: RolloutConfig) -> list[Start]:
@@ -216,8 +233,12 @@ def _scripts(config: RolloutConfig, starts: Sequence[Start], chunk: int) -> list
     if config.script_seed != "each":
         script = load_script(config.script, chunk=chunk, params=config.params, seed=config.script_seed)
         return [script] * len(starts)
-    seeds = [start.noise_seed or 0 if start.seed is None else start.seed for start in starts]
+    seeds = [_seed_of(start) for start in starts]
     return [load_script(config.script, chunk=chunk, params=config.params, seed=seed) for seed in seeds]
+
+
+def _seed_of(start: Start) -> int:
+    return start.noise_seed or 0 if start.seed is None else start.seed
 
 
 def _together(scripts: Sequence[Script]) -> np.ndarray:

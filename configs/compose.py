@@ -57,7 +57,7 @@ def compose_config(command: str, overrides: Sequence[str]) -> Any:
     as they are, without hydra's quoting; ``null`` gives None where a key allows it.
 
     Args:
-        command: name of a yaml file in this folder, without its suffix.
+        command: name of a yaml file in this folder, without its suffix, and spaces for its underscores.
         overrides: ``key=value`` words as typed.
 
     Returns:
@@ -77,7 +77,7 @@ def describe_config(command: str, summary: str) -> str:
     """Return the help page of ``command``: every key with its default and its field's docstring.
 
     Args:
-        command: name of a yaml file in this folder, without its suffix.
+        command: name of a yaml file in this folder, without its suffix, and spaces for its underscores.
         summary: the command in one line.
     """
     composed = _compose(command, [])
@@ -113,6 +113,7 @@ def _compose(command: str, words: list[str]) -> _Composed:
     from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
+    command = command.replace(" ", "_")
     with _hydra_initialized():
         try:
             config = compose(command, overrides=words, return_hydra_config=True)

@@ -77,7 +77,7 @@ def _tuples(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_checkpoint(path: Path | str, world: WorldModel) -> None:
-    """Write ``world`` atomically, weights rounded to bf16.
+    """Write ``world`` atomically, weights rounded to bf16, all but the body's.
 
     Raises:
         UserError: the disk is full or the place cannot be written; what was at ``path`` stays.
@@ -90,7 +90,8 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
         parts.append(("scene", world.scene))
     for prefix, module in parts:
         for name, value in module.state_dict().items():
-            tensors[f"{prefix}.{name}"] = value.detach().to(torch.bfloat16).contiguous()
+            exact = name.startswith("body.")  # small, and its steps add up
+            tensors[f"{prefix}.{name}"] = value.detach().to(torch.float32 if exact else torch.bfloat16).contiguous()
     metadata = {
         "format": FORMAT,
         "autoencoder": json.dumps(asdict(world.autoencoder.config)),
@@ -139,7 +140,11 @@ def load_checkpoint(
                 parts.append(("scene", scene))
         for prefix, module in parts:
             module.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
-            module.to(device=device, dtype=dtype).requires_grad_(False).eval()
+            module.to(device).requires_grad_(False).eval()
+            if isinstance(module, Scene):
+                module.cast(dtype)
+            else:
+                module.to(dtype)
         height, width = json.loads(metadata["frame_size"])
         provenance = json.loads(metadata["provenance"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

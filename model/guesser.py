@@ -191,7 +191,7 @@ class Guesser:
     ) -> list[Views | None]:  # fmt: skip
         """Let every world remember its last picture and move on; returns what it then sees, None if it is lost."""
         views: list[Views | None] = [None] * len(places)
-        given = None if eyes is None else eyes.cpu().numpy()
+        given, acted = None if eyes is None else eyes.cpu().numpy(), actions.float().cpu().numpy()
         lost = ~has_actions.cpu().numpy() if given is None else np.isnan(given).any((1, 2))
         walking: list[int] = []
         for index, place in enumerate(places):
@@ -203,11 +203,11 @@ class Guesser:
                 continue
             if not there[index]:
                 if given is not None:
-                    place.arrive(given[index])
+                    place.arrive(given[index], acted[index])
                 continue
             if given is not None and place.eye is not None and strayed(place.eye, given[index]):
                 place.forget()
-                place.arrive(given[index])
+                place.arrive(given[index], acted[index])
                 continue
             walking.append(index)
         if not walking:
@@ -225,7 +225,7 @@ class Guesser:
             paths = given[walking]
         for index, place, path, ahead in zip(walking, going, paths, views_of(going, paths), strict=True):
             views[index] = ahead
-            place.arrive(path if given is None else given[index])
+            place.arrive(path if given is None else given[index], acted[index])
         return views
 
     def judged(

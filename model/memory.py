@@ -15,16 +15,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from latentcraft.model import points
+from latentcraft.model import points, relief
 from latentcraft.model.camera import between, focal_length, pixel_rays
 
 CAPACITY = 40
 """Pictures kept; the one with the fewest pixels of its own makes room."""
 NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
-AROUND, REACH = 10, 4.0
-"""Boxes ahead and to the right that :meth:`Memory.surroundings` counts in, and what they span together in metres, also
-in height; seven tenths of the height lie below the eye."""
 
 
 class View:
@@ -109,18 +106,19 @@ class Memory:
         self.pictures[at], self.distances[at], self.own[at], self.eyes[at] = picture, distance, own, eye
         self.count += 1
 
-    def surroundings(self, eye: np.ndarray, levels: int) -> np.ndarray:
-        """Return how much is remembered close by, ``float32 (levels, AROUND, AROUND)``: boxes upward, ahead and to the
-        right of an eye that looks level; log(1 + pixels).
+    def surroundings(self, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is remembered close by ``eye (5,)``, see :class:`latentcraft.model.relief.Nearby`: its boxes
+        ``uint8 (LINES, LINES, LEVELS)`` and tints ``uint8 (LINES, LINES, 4)``.
         """
         level = np.array([*eye[:4], 0.0])
-        counts = np.zeros((levels, AROUND, AROUND), np.float32)
+        boxes, tints = relief.empty()
         for number in range(self.count):
             turn, shift = between(self.eyes[number], level)
-            points.gather(
-                self.distances[number], self.own[number], self.rays, turn, shift, REACH / AROUND, REACH / levels, counts
-            )
-        return np.log1p(counts)
+            relief.fill(
+                self.distances[number], self.own[number], self.pictures[number], self.rays, turn, shift, self.focal,
+                boxes, tints,
+            )  # fmt: skip
+        return relief.rounded(boxes, tints)
 
     def _make_room(self) -> None:
         """Drop the picture with the fewest pixels of its own."""

@@ -30,7 +30,7 @@ EDGE = 0.2
 """Neighbours whose distances differ by more than this share are not mixed."""
 
 
-def _compiled(function: Callable) -> Any:
+def compiled(function: Callable) -> Any:
     """Compile without Python's lock, cached beside the sources where that can be written."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
@@ -39,8 +39,8 @@ def _compiled(function: Callable) -> Any:
         return njit(**options)(function)
 
 
-@_compiled
-def _carry(rays, row, column, distance, turn, shift):
+@compiled
+def carry(rays, row, column, distance, turn, shift):
     """Return where a pixel's point lies in the other camera's axes."""
     a, b, c = rays[0, row, column] * distance, rays[1, row, column] * distance, rays[2, row, column] * distance
     return (
@@ -50,7 +50,7 @@ def _carry(rays, row, column, distance, turn, shift):
     )
 
 
-@_compiled
+@compiled
 def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset, coarseness):
     """Draw the own pixels of picture ``number`` as dots; nearer ones win, of one surface the finer or the earlier.
 
@@ -73,7 +73,7 @@ def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset
             if not own[row, column]:
                 continue
             d = distances[row, column]
-            x, y, z = _carry(rays, row, column, d, turn, shift)
+            x, y, z = carry(rays, row, column, d, turn, shift)
             if z < NEAR:
                 continue
             across = x / z * focal + width / 2 - 0.5
@@ -98,7 +98,7 @@ def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset
                     source[i, j] = number * height * width + row * width + column
 
 
-@_compiled
+@compiled
 def close_cracks(depth, source, coarseness):
     """Give pixels between two drawn ones what the farther of them has; arrays as for :func:`draw`."""
     height, width = depth.shape
@@ -131,7 +131,7 @@ def close_cracks(depth, source, coarseness):
                 source[i, j] = source[row, column]
 
 
-@_compiled
+@compiled
 def look_up(pictures, distances, rays, turns, shifts, focal, depth, source, out):
     """Sample each drawn pixel of a view once in its picture, bilinearly among pixels of one surface.
 
@@ -183,7 +183,7 @@ def look_up(pictures, distances, rays, turns, shifts, focal, depth, source, out)
             out[i, j, 2] = np.uint8(blue / total + 0.5)
 
 
-@_compiled
+@compiled
 def compare(view, known, picture, out):
     """Mark in ``out`` ``bool (H, W)`` the known pixels around which two pictures differ on average."""
     height, width = known.shape
@@ -203,7 +203,7 @@ def compare(view, known, picture, out):
             out[i, j] = max(abs(red), abs(green), abs(blue)) > CONTRADICTION * count
 
 
-@_compiled
+@compiled
 def forget(distances, own, rays, turn, shift, focal, seen, wrong):
     """Disown pixels that a new picture shows better, sees through, or contradicts.
 
@@ -223,7 +223,7 @@ def forget(distances, own, rays, turn, shift, focal, seen, wrong):
             if not own[row, column]:
                 continue
             d = distances[row, column]
-            x, y, z = _carry(rays, row, column, d, turn, shift)
+            x, y, z = carry(rays, row, column, d, turn, shift)
             if z < NEAR:
                 continue
             j = int(np.floor(x / z * focal + width / 2))
@@ -240,23 +240,3 @@ def forget(distances, own, rays, turn, shift, focal, seen, wrong):
             through = distance < BEHIND * nearest - 0.1
             if through or (distance < 1.25 * seen[i, j] and (wrong[i, j] or FINER * d > seen[i, j])):
                 own[row, column] = False
-
-
-@_compiled
-def gather(distances, own, rays, turn, shift, size, tall, out):
-    """Count own pixels in boxes ``size`` metres wide and ``tall`` metres high around the eye; axes of ``out`` are up,
-    ahead, right.
-    """
-    height, width = own.shape
-    levels, lines, columns = out.shape
-    reach = size * lines + tall * levels + abs(shift[0]) + abs(shift[1]) + abs(shift[2])
-    for row in range(height):
-        for column in range(width):
-            d = distances[row, column]
-            if not own[row, column] or d > reach:
-                continue
-            x, y, z = _carry(rays, row, column, d, turn, shift)
-            i = int(np.floor(y / tall + 0.7 * levels))
-            j, k = int(np.floor(z / size + lines / 2)), int(np.floor(x / size + columns / 2))
-            if 0 <= i < levels and 0 <= j < lines and 0 <= k < columns:
-                out[i, j, k] += 1

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentcraft.model.body import BodyConfig, BodyNet, Motive, follow, from_world
+from latentcraft.model.actions import ACTION_SIZE
+from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.memory import Memory, contradicts, widened
+from latentcraft.model.relief import Nearby
 
 TELEPORT = 8.0
 """Metres in one frame that nobody walks: the eye was put elsewhere, and what was remembered is of no use."""
@@ -58,12 +60,18 @@ class Scene(nn.Module):
 
     @classmethod
     def of(cls, depth: DepthNet, body: BodyNet, dtype: torch.dtype) -> "Scene":
-        """Join trained nets, in evaluation mode and one number format."""
-        scene = cls(SceneConfig(depth.config, body.config)).to(dtype)
+        """Join trained nets, in evaluation mode and one number format; see :meth:`cast`."""
+        scene = cls(SceneConfig(depth.config, body.config)).cast(dtype)
         scene.depth.load_state_dict(depth.state_dict())
         scene.body.load_state_dict(body.state_dict())
         scene.depth.channels_last()
         return scene.requires_grad_(False).eval()
+
+    def cast(self, dtype: torch.dtype) -> "Scene":
+        """Put the nets into a number format, all but the body, which stays in fp32."""
+        self.depth.to(dtype)
+        self.body.float()
+        return self
 
     def place(self, frame_size: tuple[int, int]) -> "Place":
         """Return an empty memory for one world."""
@@ -99,10 +107,8 @@ class Place:
         """Know nothing yet."""
         self.frame_size = frame_size
         self.memory = Memory(frame_size, field_of_view=field_of_view)
-        self.eye: np.ndarray | None = None
-        """``float64 (5,)`` at the last frame; None before the first."""
-        self.speed = np.zeros(3)
-        """The last frame's step, (right, up, ahead) in metres."""
+        self.gait: Gait | None = None
+        """Of the one body at the last frame; None before the first."""
         self.ahead: Views | None = None
         """What is remembered of the chunk that comes next."""
         self.changed = np.zeros(frame_size, np.bool_)
@@ -112,23 +118,36 @@ class Place:
 
     def forget(self) -> None:
         """Start anew: the eye went nobody knows where."""
-        self.memory.count, self.eye, self.speed, self.ahead = 0, None, np.zeros(3), None
+        self.memory.count, self.gait, self.ahead = 0, None, None
         self.changed = np.zeros(self.frame_size, np.bool_)
+
+    @property
+    def eye(self) -> np.ndarray | None:
+        """``float64 (5,)`` at the last frame; None before the first."""
+        return None if self.gait is None else self.gait.eyes[0].numpy().copy()
+
+    def begin(self, eye: np.ndarray) -> np.ndarray:
+        """Stand at ``eye (5,)``; returns it."""
+        self.gait = Gait.standing(torch.tensor(eye, dtype=torch.float64)[None])
+        return eye
 
     def remember(self, picture: np.ndarray, distance: np.ndarray, pitch: float) -> np.ndarray:
         """Add the last frame's picture; a place that knows nothing begins here. Returns the eye."""
-        if self.eye is None:
-            self.eye = np.array([0.0, 0.0, 0.0, 0.0, pitch])
-        self.memory.remember(picture, distance, self.eye, self.changed)
+        eye = self.eye
+        if eye is None:
+            eye = self.begin(np.array([0.0, 0.0, 0.0, 0.0, pitch]))
+        self.memory.remember(picture, distance, eye, self.changed)
         self.attached = widened(distance == 0)
-        return self.eye
+        return eye
 
-    def arrive(self, eyes: np.ndarray) -> None:
-        """Move on through ``eyes (f, 5)`` to the last of them."""
-        before = eyes[-2] if len(eyes) > 1 or self.eye is None else self.eye
-        step = torch.from_numpy(eyes[-1:, :3] - before[None, :3])
-        self.speed = from_world(step, torch.from_numpy(eyes[-1:, 3]))[0].numpy()
-        self.eye = eyes[-1].copy()
+    def arrive(self, eyes: np.ndarray, actions: np.ndarray | None = None) -> None:
+        """Move on through ``eyes (f, 5)`` to the last of them, led by ``actions (f, a)``; None: by no button."""
+        path = torch.tensor(eyes, dtype=torch.float64)
+        held = torch.zeros(len(path), ACTION_SIZE) if actions is None else torch.as_tensor(actions)
+        gait = Gait.standing(path[:1]) if self.gait is None else self.gait
+        for eye, action in zip(path, held, strict=True):
+            gait = gait.moved(eye[None], action[None])
+        self.gait = gait
 
     def sharpened(self, frames: np.ndarray, surprise: np.ndarray, spread: np.ndarray) -> np.ndarray:
         """Lay over decoded ``frames uint8 (f, H, W, 3)`` the pixels of :attr:`ahead` that show the same, as sharp as
@@ -153,14 +172,16 @@ class Place:
 
     def save(self) -> dict[str, np.ndarray]:
         """Return everything there is, as arrays."""
-        eye = np.full(5, np.nan) if self.eye is None else self.eye
-        return {**self.memory.save(), "eye": eye.copy(), "speed": self.speed.copy(), "changed": self.changed.copy()}
+        gait = Gait.standing(torch.full((1, 5), torch.nan)) if self.gait is None else self.gait
+        arrays = {f"gait.{name}": part.numpy().copy() for name, part in gait._asdict().items()}
+        return {**self.memory.save(), **arrays, "changed": self.changed.copy()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
         self.memory.restore(arrays)
-        self.eye = None if np.isnan(arrays["eye"]).any() else np.array(arrays["eye"])
-        self.speed, self.changed = np.array(arrays["speed"]), np.array(arrays["changed"])
+        gait = Gait(*(torch.from_numpy(arrays[f"gait.{name}"].copy()) for name in Gait._fields))
+        self.gait = None if gait.eyes.isnan().any() else gait
+        self.changed = np.array(arrays["changed"])
 
 
 def views_of(places: Sequence[Place], paths: np.ndarray) -> list[Views]:
@@ -191,13 +212,11 @@ def predicted_eyes(scene: Scene, places: Sequence[Place], latents: Tensor, actio
         latents: of the last frames, ``(k, h, w, c)``.
         actions: ``(k, f, a)``.
     """
-    eyes = torch.from_numpy(np.stack([place.eye for place in places if place.eye is not None]))
-    levels = scene.body.config.levels
-    near = np.stack([place.memory.surroundings(eye, levels) for place, eye in zip(places, eyes.numpy(), strict=True)])
-    speed = torch.from_numpy(np.stack([place.speed for place in places])).float()
-    device = latents.device
-    motive = Motive(
-        torch.from_numpy(near).to(device), latents, eyes[:, 4].float().to(device), speed.to(device), actions
-    )  # fmt: skip
-    steps, turns = scene.body(motive)
-    return follow(eyes, steps.cpu(), turns.cpu()).numpy()
+    gaits = [place.gait for place in places if place.gait is not None]
+    gait = Gait(*(torch.cat(parts) for parts in zip(*gaits, strict=True)))
+    eyes = gait.eyes.numpy()
+    near = POOL.map(lambda pair: pair[0].memory.surroundings(pair[1]), zip(places, eyes, strict=True))
+    boxes, tints = (np.stack(parts) for parts in zip(*near, strict=True))
+    nearby = Nearby(boxes, tints, eyes)
+    on_device = Gait(*(part.to(latents.device) for part in gait))
+    return walk(scene.body, nearby, on_device, latents, actions).cpu().numpy()

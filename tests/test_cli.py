@@ -45,9 +45,16 @@ def test_unknown_command(capsys: pytest.CaptureFixture):
     assert "'fly'" in error and "rollout" in error and error.count("\n") == 1
 
 
+def test_commands_of_two_words(capsys: pytest.CaptureFixture):
+    assert main(["agent"]) == main(["agent", "--help"]) == 0
+    assert "agent train" in capsys.readouterr().out
+    assert main(["agent", "fly"]) == 2
+    assert "unknown command 'agent fly'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_its_keys(command: str, capsys: pytest.CaptureFixture):
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     page = capsys.readouterr().out
     assert page.startswith(f"usage: latentcraft {command}")
     heads = [line for line in page.split("keys:\n")[1].splitlines() if line.startswith("  ") and line[2] != " "]
@@ -57,7 +64,7 @@ def test_every_command_explains_its_keys(command: str, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_unknown_key_is_one_line_that_names_it(command: str, capsys: pytest.CaptureFixture):
-    assert main([command, "colour=blue"]) == 2
+    assert main([*command.split(), "colour=blue"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"latentcraft {command}: unknown key 'colour'") and error.count("\n") == 1
 

@@ -110,7 +110,7 @@ class TrainConfig:
             ("autoencoder.max_frames", self.autoencoder.max_frames), ("dynamics.steps", self.dynamics.steps),
             ("depth.steps", self.depth.steps), ("depth.batch", self.depth.batch),
             ("depth.optimizer.warmup", self.depth.optimizer.warmup),
-            ("body.steps", self.body.steps), ("body.batch", self.body.batch),
+            ("body.steps", self.body.steps), ("body.batch", self.body.batch), ("body.chunks", self.body.chunks),
             ("body.optimizer.warmup", self.body.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
             ("dynamics.batch", self.dynamics.batch),
@@ -216,10 +216,10 @@ def main(config: TrainConfig) -> None:
             walked = config.body.episodes if saved_step(BodyStage.name, out) < config.body.steps else 1
             moments = [
                 survey(
-                    part[:: -(-len(part) // walked)], autoencoder, depth, chunk=config.body.model.chunk,
-                    levels=config.body.model.levels, jolts=config.body.jolts, seed=config.seed, device=device,
-                ) for part in parts
-            ]  # fmt: skip
+                    part[:: -(-len(part) // walked)], autoencoder, depth, chunk=config.body.model.chunk, device=device
+                )
+                for part in parts
+            ]
             if moments[0] is None:
                 raise UserError(f"the episodes in {config.data} have distances but are too short for the body net")
             third = BodyStage(config.body, moments[0], moments[1] or moments[0], **alike)

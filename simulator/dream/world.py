@@ -26,7 +26,8 @@ class DreamWorld:
     """A batch of dreamed games; see :class:`latentcraft.simulator.protocol.World`.
 
     Each step's info has ``uncertainty``, 0.02 to 1: the share of the chunk's variance that neither motion nor memory
-    could tell, by the judge's own estimate. What comes into view is 1, what is remembered little.
+    could tell, by the judge's own estimate. What comes into view is 1, what is remembered little. Where there is a
+    task, ``end_probability`` is the head's, 0 to 1, that it ends in this chunk.
 
     Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
     comes from its seed and the chunk's number. It holds to the bit on one machine with one number of threads, one
@@ -232,11 +233,14 @@ class DreamWorld:
             ended = (outcomes.terminated.float() > 0).numpy()
             terminated = np.logical_or.accumulate(ended, axis=1) | self._ended[:, None]
             self._ended = terminated[:, -1].copy()
+        ends = outcomes.terminated.float().sigmoid().amax(1).tolist()
         uncertainty = guess.spread.square().flatten(1).mean(1).tolist()
         infos: list[dict[str, Any]] = [
             {"caption": caption, "task": spec.task, "uncertainty": unsure}
             for caption, unsure in zip(self._captions, uncertainty, strict=True)
         ]
+        if spec.task != "free":
+            infos = [info | {"end_probability": end} for info, end in zip(infos, ends, strict=True)]
         self._frames, self._picture = self.model.guesser.show(
             latents, guess, self._places, last_only=spec.frames != "all"
         )

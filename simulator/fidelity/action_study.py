@@ -36,8 +36,9 @@ from latentcraft.simulator.fidelity.inverse_dynamics import (
     Reading,
     load_inverse_dynamics,
 )
+from latentcraft.simulator.fidelity.replay import make_subject
+from latentcraft.simulator.fidelity.rollout import Played, Rollout
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start, World
-from latentcraft.simulator.voxel.world import VoxelWorld
 
 CLIP_TICKS = 15
 """Generated frames in one of MineWorld's clips."""
@@ -89,6 +90,10 @@ class ActionPlan:
         """Return the plan of ``mode=full``."""
         return cls(seeds, actions, clips=6)
 
+    def looks(self, chunk: int) -> list[int]:
+        """Return the ticks whose frames are wanted: the end of the warm-up and all that follow."""
+        return list(range(1 - chunk, self.actions.shape[1] + 1))
+
     def clip_starts(self) -> list[int]:
         """Return the ticks at which the clips of every game begin: evenly spaced, the first at 0, all within it."""
         last = self.actions.shape[1] - CLIP_TICKS
@@ -130,22 +135,29 @@ ACTION_NOTE = (
 )
 
 
-def action_study(subject: Subject, plan: ActionPlan, *, network: InverseDynamics | None = None) -> dict[str, Figure]:
+def action_study(
+    subject: Subject, plan: ActionPlan, *, network: InverseDynamics | None = None, rollout: Rollout | None = None
+) -> dict[str, Figure]:
     """Measure how well ``subject`` follows actions.
 
     Args:
         subject: the world under test.
         plan: what to play.
         network: what reads the frames; None takes the shipped one.
+        rollout: the plan's games, where others look at them too and perhaps for longer; None plays them for this study.
 
     Returns:
         Figures by the keys of :data:`ACTION_COLUMNS`; times beyond the plan's length are missing.
     """
     network = network or load_inverse_dynamics()
-    world = subject.make(len(plan.seeds), "free")
+    rollout = rollout or Rollout(plan.seeds, plan.actions)
+    rollout.want(plan.looks)
+    played = rollout.of(subject)
+    features = read_rollout(played, plan, network)
+    world = make_subject(subject, len(plan.seeds))
     try:
-        features = read_rollout(world, plan, network)
-        parts = read_from_pictures(world, plan, network)
+        real = rollout.true(played.spec.frame_size, played.spec.chunk).at(plan.clip_starts())
+        parts = read_from_pictures(world, plan, network, real)
     finally:
         world.close()
     firsts = plan.clip_starts()
@@ -156,21 +168,23 @@ def action_study(subject: Subject, plan: ActionPlan, *, network: InverseDynamics
     return scores_by_time(network.decide(features), plan.actions) | figures
 
 
-def read_rollout(world: World, plan: ActionPlan, network: InverseDynamics) -> Tensor:
-    """Play the plan's games from their seeds and return the features of every tick ``(b, T, d)``."""
-    reader = Reader(network)
-    reader.start(world.reset([Start(seed=seed) for seed in plan.seeds]))
-    for part in _chunks(plan.actions, world.spec.chunk):
-        reader.add(world.step(part).frames)
-    return reader.features()[:, : plan.actions.shape[1]]
+def read_rollout(played: Played, plan: ActionPlan, network: InverseDynamics) -> Tensor:
+    """Return the features of every tick ``(b, T, d)`` of the plan's games as they were played."""
+    reader, chunk = Reader(network), played.spec.chunk
+    ticks = plan.looks(chunk)
+    reader.start(played.at(ticks[:chunk]))
+    for first in range(chunk, len(ticks), chunk):
+        reader.add(played.at(ticks[first : first + chunk]))
+    return reader.features()
 
 
-def read_from_pictures(world: World, plan: ActionPlan, network: InverseDynamics) -> list[Tensor] | None:
-    """Return the features of every clip ``(b, 15, d)``, each begun from one real frame.
+def read_from_pictures(
+    world: World, plan: ActionPlan, network: InverseDynamics, real: np.ndarray
+) -> list[Tensor] | None:
+    """Return the features of every clip ``(b, 15, d)``, each begun from one of ``real uint8 (b, clips, H, W, 3)``.
 
     None if ``world`` cannot start from a picture.
     """
-    real = reference_frames(plan, world.spec.frame_size, world.spec.chunk)
     parts = []
     with tempfile.TemporaryDirectory(prefix="latentcraft-") as folder:
         for clip, first in enumerate(plan.clip_starts()):
@@ -190,22 +204,6 @@ def read_from_pictures(world: World, plan: ActionPlan, network: InverseDynamics)
                 reader.add(world.step(part).frames)
             parts.append(reader.features()[:, :CLIP_TICKS])
     return parts
-
-
-def reference_frames(plan: ActionPlan, frame_size: tuple[int, int], chunk: int) -> np.ndarray:
-    """Return what the reference world shows before the first action of each clip, ``uint8 (b, clips, H, W, 3)``."""
-    firsts = plan.clip_starts()
-    world = VoxelWorld(len(plan.seeds), "free", frame_size, chunk)
-    found = np.empty((len(plan.seeds), len(firsts), *frame_size, 3), np.uint8)
-    found[:, 0] = world.reset([Start(seed=seed) for seed in plan.seeds])[:, -1]
-    for number, part in enumerate(_chunks(plan.actions[:, : firsts[-1]], chunk)):
-        frames = world.step(part).frames
-        for clip, first in enumerate(firsts):
-            place = first - 1 - number * chunk  # frame k shows the effect of action k: before action k it is k - 1
-            if 0 <= place < chunk:
-                found[:, clip] = frames[:, place]
-    world.close()
-    return found
 
 
 def _chunks(actions: np.ndarray, chunk: int) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ import torch
 
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, PITCH, check_vectors
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.simulator.fidelity.replay import skip
 from latentcraft.simulator.protocol import Chunk, Start, World, WorldSpec, WorldState
 
 DECODED_AT_ONCE = 32
@@ -73,7 +74,7 @@ class CodecWorld(WorldAround):
 
     def skip(self, actions: np.ndarray) -> None:
         """Advance by one chunk whose frames nobody will see (:func:`latentcraft.simulator.fidelity.replay.play`)."""
-        self.inner.step(actions)
+        skip(self.inner, actions)
 
     def restore(self, state: WorldState, index: int = 0) -> np.ndarray:
         return self._through(self.inner.restore(state, index)[None])[0]

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from latentcraft.simulator.fidelity.courses import stroll
+from latentcraft.simulator.fidelity.lanes import side_by_side
 from latentcraft.simulator.fidelity.pose import PoseFitter, Reach, pose_offset
 from latentcraft.simulator.fidelity.reference import Reference
 
@@ -33,8 +34,9 @@ def find_strolls(
     first_seed: int, count: int, ticks: tuple[int, ...], frame_size: tuple[int, int], chunk: int
 ) -> tuple[Stroll, ...]:
     """Return the strolls of ``count`` seeds, looked at after ``ticks``, in worlds of that shape."""
-    fitter, strolls = PoseFitter(frame_size), []
-    for seed in range(first_seed, first_seed + count):
+    fitter = PoseFitter(frame_size)
+
+    def find(seed: int) -> Stroll:
         game = Reference(seed, chunk=chunk)
         actions, serves, played = stroll(game, ticks[-1]), [], 0
         for tick in ticks:
@@ -42,18 +44,19 @@ def find_strolls(
             played = tick
             degrees, blocks = fitter.fit(game, game.draw(frame_size), [game.pose + _NUDGE]).error(game.pose)
             serves.append(degrees <= _TRUE_DEGREES and blocks <= _TRUE_BLOCKS)
-        strolls.append(Stroll(seed, actions, tuple(serves)))
-    return tuple(strolls)
+        return Stroll(seed, actions, tuple(serves))
+
+    return tuple(side_by_side(find, range(first_seed, first_seed + count)))
 
 
-def drift(fitter: PoseFitter, played: Stroll, ticks: Sequence[int], frames: np.ndarray, chunk: int) -> np.ndarray:
+def drift(fitter: PoseFitter, played: Stroll, frames: np.ndarray, ticks: Sequence[int], chunk: int) -> np.ndarray:
     """Return degrees, blocks and whether lost at each tick, ``float64 (len(ticks), 3)``; NaN where no frame could tell.
 
     Args:
         fitter: finds poses.
         played: the game.
-        ticks: at which the frames were taken, ascending.
         frames: ``uint8 (len(ticks), H, W, 3)``.
+        ticks: at which the frames were taken, ascending.
         chunk: frames in a chunk.
     """
     game, done = Reference(played.seed, chunk=chunk), 0

@@ -1,10 +1,9 @@
-"""A dream whose context can be shortened or noised otherwise than in play, and whose frames can be left undecoded."""
+"""A dream whose context can be shortened or noised otherwise than in play, and which can leave frames undecoded."""
 
 import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
 from latentcraft.errors import UserError
 from latentcraft.model.checkpoint import WorldModel
@@ -52,7 +51,6 @@ class TunedDream(DreamWorld):
             knobs: None takes the usual ones.
         """
         self.knobs = Knobs() if knobs is None else knobs
-        self._drawn = True
         if self.knobs.context is not None:
             dit = copy.copy(model.dit)  # shares every weight; only the config differs
             dit.config = replace(dit.config, context=self.knobs.context)
@@ -62,17 +60,14 @@ class TunedDream(DreamWorld):
             self._context_signal = 1 - self.knobs.noise
 
     def skip(self, actions: np.ndarray) -> None:
-        """Dream one chunk that nobody will see: without decoding it, which is half of the time.
+        """Dream one chunk that nobody will see: only its last frame is decoded, which the next chunk needs.
 
-        A dream with a memory of places remembers what it showed, and is decoded all the same.
+        The game goes on by the same bits as if all had been. As the last frames count that one, standing still.
         """
-        self._drawn = False
+        spec = self._spec
+        self._spec = replace(spec, frames="none")
         try:
             self.step(actions)
         finally:
-            self._drawn = True
-
-    def _decode(self, latents: Tensor) -> np.ndarray:
-        if self._drawn or self.model.scene is not None:
-            return super()._decode(latents)
-        return np.zeros((*latents.shape[:2], 0, 0, 3), np.uint8)
+            self._spec = spec
+        self._frames = np.repeat(self._frames[:, -1:], max(1, spec.shown), axis=1)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentcraft.simulator.fidelity.figures import Column, Figure, Subject, bootstrap, share
+from latentcraft.simulator.fidelity.lanes import side_by_side
 from latentcraft.simulator.fidelity.persistence_cases import Case, find_cases, lead_ticks, seen_change
 from latentcraft.simulator.fidelity.pictures import halve, place_mask, smooth
 from latentcraft.simulator.fidelity.pose import PoseFitter, Reach, distance, view_angle
 from latentcraft.simulator.fidelity.reference import FREE_TASK, Cell, Reference
-from latentcraft.simulator.fidelity.replay import film, make_subject, name_of, ticks_of
+from latentcraft.simulator.fidelity.replay import film, make_subject, name_of, skip, ticks_of
 from latentcraft.simulator.protocol import HELD_OUT_SEED, World
 from latentcraft.simulator.voxel.game import Pose
 
@@ -116,8 +117,11 @@ def persistence_study(subject: Subject, plan: PersistencePlan) -> dict[str, Figu
             world.close()
         fitter = PoseFitter(world.spec.frame_size, reach=_NEAR, samples=_SAMPLES, keep=_KEEP, sure=_SURE)
         cases += part
-        rows += [[judge(fitter, case, ticks_of(time), frame) for time, frame in zip(times, views, strict=True)]
-                 for case, views in zip(part, frames, strict=True)]  # fmt: skip
+
+        def judged(case: Case, views: np.ndarray, fitter: PoseFitter = fitter) -> list[Verdict]:
+            return [judge(fitter, case, ticks_of(time), frame) for time, frame in zip(times, views, strict=True)]
+
+        rows += side_by_side(judged, part, frames)
     shown = np.array([[verdict.shown for verdict in row] for row in rows])  # (games, times)
     edit = shown * np.array([[verdict.edit for verdict in row] for row in rows])
     untouched = shown[..., None] * np.array([[verdict.untouched for verdict in row] for row in rows])  # and phantoms
@@ -138,6 +142,8 @@ def persistence_study(subject: Subject, plan: PersistencePlan) -> dict[str, Figu
 def play_cases(world: World, cases: Sequence[Case], gaps: Sequence[int], label: str = "") -> np.ndarray:
     """Play every case up to the seen change, and from there once for each gap; return the last frames.
 
+    The longest look away is played through; the shorter ones branch off where they turn back.
+
     Args:
         world: of as many games as there are cases.
         cases: what to play.
@@ -150,18 +156,40 @@ def play_cases(world: World, cases: Sequence[Case], gaps: Sequence[int], label: 
     chunk = world.spec.chunk
     seeds, leads = [case.seed for case in cases], np.stack([case.lead for case in cases])
     shown, _ = film(world, seeds, leads, [lead_ticks(chunk)], label=label)
-    states = [world.save(index) for index in range(len(cases))]
-    frames = [shown[:, 0]]
-    skip = getattr(world, "skip", world.step)
-    for number, gap in enumerate(gaps):
-        if number:
-            for index, state in enumerate(states):
-                world.restore(state, index)
-        actions = np.stack([case.away[gap] for case in cases])
-        for tick in range(0, actions.shape[1] - chunk, chunk):
-            skip(actions[:, tick : tick + chunk])
-        frames.append(world.step(actions[:, -chunk:]).frames[:, -1].copy())
-    return np.stack(frames, 1)
+    ways = {gap: np.stack([case.away[gap] for case in cases]) for gap in gaps}
+    longest = max(gaps)
+    branches = sorted((common_ticks(ways[gap], ways[longest], chunk), gap) for gap in gaps if gap != longest)
+    found, played = {0: shown[:, 0]}, 0
+    for tick, gap in branches:
+        _walk(world, ways[longest][:, played:tick])
+        states = [world.save(index) for index in range(len(cases))]
+        found[gap] = _look(world, ways[gap][:, tick:])
+        for index, state in enumerate(states):
+            world.restore(state, index)
+        played = tick
+    found[longest] = _look(world, ways[longest][:, played:])
+    return np.stack([found[gap] for gap in (0, *gaps)], 1)
+
+
+def common_ticks(one: np.ndarray, other: np.ndarray, chunk: int) -> int:
+    """Return for how many ticks, whole chunks, actions ``(b, T, 20)`` are the same; a chunk of each is left over."""
+    ticks = min(one.shape[1], other.shape[1]) - chunk
+    apart = (one[:, :ticks] != other[:, :ticks]).any((0, 2))
+    same = int(apart.argmax()) if apart.any() else ticks
+    return same - same % chunk
+
+
+def _walk(world: World, actions: np.ndarray) -> None:
+    """Play whole chunks of actions ``(b, T, 20)`` that nobody sees."""
+    for tick in range(0, actions.shape[1], world.spec.chunk):
+        skip(world, actions[:, tick : tick + world.spec.chunk])
+
+
+def _look(world: World, actions: np.ndarray) -> np.ndarray:
+    """Play whole chunks and return the last frame, ``uint8 (b, H, W, 3)``."""
+    chunk = world.spec.chunk
+    _walk(world, actions[:, :-chunk])
+    return world.step(actions[:, -chunk:]).frames[:, -1].copy()
 
 
 def judge(fitter: PoseFitter, case: Case, gap: int, frame: np.ndarray) -> Verdict:

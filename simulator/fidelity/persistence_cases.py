@@ -31,8 +31,9 @@ _ASIDE, _LEVEL = 80.0, 6.0
 """Degrees by which the view turns aside, and its pitch there."""
 _AWAY = 8
 """Ticks of the turn away, and of the turn back."""
-_PAN_SPEED, _PAN = 1.0, 25.0
-"""While the place is out of sight the view wanders on and returns: degrees a tick, and degrees at most."""
+_PAN_SPEED, _PAN, _PAN_BACK = 1.0, 25.0, 10.0
+"""While the place is out of sight the view wanders on and back and on again, the same way whenever it will return:
+degrees a tick, degrees at most, and degrees a tick of its return."""
 _YAWS, _PITCHES = (0, 20, -20, 40, -40, 60, -60), (40.0, 32.0, 50.0)
 """Views of the ground that are tried, degrees from the first view's yaw, and pitch."""
 _GLANCES = [(yaw, pitch) for pitch in (0, -9, 9, -16) for yaw in (14, -14, 22, -22, 29, -29)]
@@ -195,11 +196,24 @@ def _look_away(
     wait = gap - (2 * unseen - 1)
     if wait < 0:
         return None
-    half = wait // 2
-    pan = side * min(_PAN_SPEED, _PAN / max(1, half))
-    waiting = np.concatenate([press(ticks=half, yaw=pan), press(ticks=wait % 2), press(ticks=half, yaw=-pan)])
-    looking = np.concatenate([out, waiting, turn(game.pose[4] - _LEVEL, -side * _ASIDE, _ASIDE / _AWAY)])
+    looking = np.concatenate([out, _wander(wait, side), turn(game.pose[4] - _LEVEL, -side * _ASIDE, _ASIDE / _AWAY)])
     return np.concatenate([looking, press(ticks=tail_ticks(gap, chunk) - len(looking))])
+
+
+def _wander(ticks: int, side: int) -> np.ndarray:
+    """Return actions that wander on and come back, ``(ticks, 20)``: longer ones begin as shorter ones do, but for their
+    last few ticks.
+    """
+    there = round(_PAN / _PAN_SPEED)
+    way = [_PAN_SPEED if tick // there % 2 == 0 else -_PAN_SPEED for tick in range(ticks)]
+    offsets = np.cumsum([0.0, *way])
+    # The latest moment from which there is time to return; one tick may be left over, in which the view rests.
+    returns = np.ceil(offsets / _PAN_BACK).astype(int)
+    left = max(tick for tick in range(ticks + 1) if tick + returns[tick] <= ticks)
+    wandering = [press(yaw=side * step) for step in way[:left]]
+    back = int(returns[left])
+    returning = [press(ticks=back, yaw=-side * offsets[left] / back)] if back else []
+    return np.concatenate([press(ticks=0), *wandering, press(ticks=ticks - left - back), *returning])
 
 
 def lead_ticks(chunk: int) -> int:

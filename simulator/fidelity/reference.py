@@ -6,8 +6,8 @@ true state is at hand, and pictures of what would have been otherwise.
 
 import copy
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +26,20 @@ AnyPose = Sequence[float] | np.ndarray
 FREE_TASK = "free"
 _EDITING = [action_space.BUTTON_INDEX["attack"], action_space.BUTTON_INDEX["use"]]
 
-_renderer = lru_cache(maxsize=8)(Renderer)
+
+class _Drawing(threading.local):
+    """What each thread draws with: a renderer has buffers of its own."""
+
+    def __init__(self) -> None:
+        self.renderers: dict[tuple[int, int], Renderer] = {}
+
+    def renderer(self, frame_size: tuple[int, int]) -> Renderer:
+        if frame_size not in self.renderers:
+            self.renderers[frame_size] = Renderer(frame_size)
+        return self.renderers[frame_size]
+
+
+_drawing = _Drawing()
 
 
 class Reference:
@@ -132,7 +145,7 @@ class Reference:
                 game.body[[physics.X, physics.Z]] %= MAP_SIZE
             physics.aim(game.grid, game.body, game.status)
             out = np.empty((*frame_size, 3), np.uint8)
-            game.draw(_renderer(frame_size), out)
+            game.draw(_drawing.renderer(frame_size), out)
         finally:
             self._set(before.items())
             game.body[:], game.status[:] = body, status

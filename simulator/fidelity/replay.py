@@ -11,7 +11,7 @@ import numpy as np
 
 from latentcraft.errors import UserError
 from latentcraft.simulator.fidelity.figures import Subject
-from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start, World
+from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start, World, WorldSpec
 
 HORIZONS = (0.2, 1.0, 3.0, 10.0, 30.0, 60.0)
 """Seconds after the start at which fidelity is asked for: one chunk, and about three times longer each time."""
@@ -56,15 +56,29 @@ def play(
     b, f = world.spec.num_worlds, world.spec.chunk
     if len(seeds) != b or actions.shape[0] != b:
         raise UserError(f"{len(seeds)} seeds and actions {actions.shape} do not fit a world of {b} games")
-    actions = np.pad(actions, [(0, 0), (0, -actions.shape[1] % f), (0, 0)])  # a no-op is all zeros
     watch(1 - f, world.reset([Start(seed=seed) for seed in seeds]))
-    skip = getattr(world, "skip", None)
+    return play_on(world, actions, watch, wanted=wanted, label=label)
+
+
+def play_on(
+    world: World,
+    actions: np.ndarray,
+    watch: Watch,
+    *,
+    first: int = 0,
+    wanted: Collection[int] | None = None,
+    label: str = "",
+) -> np.ndarray:
+    """Play ``actions`` from where ``world`` is, at tick ``first``; the rest as :func:`play` has it."""
+    f = world.spec.chunk
+    actions = np.pad(actions, [(0, 0), (0, -actions.shape[1] % f), (0, 0)])  # a no-op is all zeros
+    skips = hasattr(world, "skip")
     seconds = np.full(actions.shape[1] // f, np.nan)
     for number in _progress(range(len(seconds)), label):
-        tick = number * f
-        part = actions[:, tick : tick + f]
-        if skip is not None and wanted is not None and not any(tick + 1 + i in wanted for i in range(f)):
-            skip(part)
+        tick = first + number * f
+        part = actions[:, number * f : number * f + f]
+        if skips and wanted is not None and not any(tick + 1 + i in wanted for i in range(f)):
+            skip(world, part)
             continue
         began = time.perf_counter()
         frames = world.step(part).frames
@@ -73,13 +87,34 @@ def play(
     return seconds
 
 
+def skip(world: World, actions: np.ndarray) -> None:
+    """Advance ``world`` by one chunk that nobody will see; where it has ``skip(actions)`` it need not be drawn."""
+    advance = getattr(world, "skip", world.step)
+    advance(actions)
+
+
+class Reel:
+    """Keeps the frames at some ticks of what it is shown."""
+
+    def __init__(self, ticks: Sequence[int], spec: WorldSpec) -> None:
+        """Make room for frames ``uint8 (b, len(ticks), H, W, 3)`` of worlds with that ``spec``."""
+        self.places = {tick: index for index, tick in enumerate(ticks)}
+        self.frames = np.empty((spec.num_worlds, len(ticks), *spec.frame_size, 3), np.uint8)
+
+    def watch(self, first: int, frames: np.ndarray) -> None:
+        """See a chunk ``uint8 (b, f, H, W, 3)`` that begins at a tick."""
+        for offset in range(frames.shape[1]):
+            place = self.places.get(first + offset)
+            if place is not None:
+                self.frames[:, place] = frames[:, offset]
+
+
 def film(
     world: World,
     seeds: Sequence[int],
     actions: np.ndarray,
     ticks: Sequence[int],
     *,
-    watch: Watch | None = None,
     label: str = "",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Play as :func:`play` does, only as long as needed, and keep the frames at some ticks.
@@ -89,25 +124,15 @@ def film(
         seeds: one for each game.
         actions: ``float32 (b, T, 20)``.
         ticks: which frames, ascending, between ``1 - f`` and T.
-        watch: also gets the chunks in which these ticks are.
         label: of the progress bar.
 
     Returns:
         Frames ``uint8 (b, len(ticks), H, W, 3)``, and the seconds each chunk took.
     """
-    place = {tick: index for index, tick in enumerate(ticks)}
     assert ticks and 1 - world.spec.chunk <= min(ticks) and max(ticks) <= actions.shape[1], "ticks outside the rollout"
-    kept = np.empty((world.spec.num_worlds, len(ticks), *world.spec.frame_size, 3), np.uint8)
-
-    def keep(first: int, frames: np.ndarray) -> None:
-        for offset in range(frames.shape[1]):
-            if first + offset in place:
-                kept[:, place[first + offset]] = frames[:, offset]
-        if watch is not None:
-            watch(first, frames)
-
-    seconds = play(world, seeds, actions[:, : max(max(ticks), 1)], keep, wanted=place, label=label)
-    return kept, seconds
+    reel = Reel(ticks, world.spec)
+    seconds = play(world, seeds, actions[:, : max(max(ticks), 1)], reel.watch, wanted=reel.places, label=label)
+    return reel.frames, seconds
 
 
 def make_subject(subject: Subject, games: int, task: str = "free") -> World:

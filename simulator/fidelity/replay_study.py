@@ -14,8 +14,8 @@ from latentcraft.simulator.fidelity import metrics
 from latentcraft.simulator.fidelity.clips import Footage, Sampling, frechet_by_slice
 from latentcraft.simulator.fidelity.features import BATCH, DEFAULT, FeatureNet, load_features
 from latentcraft.simulator.fidelity.figures import Column, Figure, Subject, bootstrap
-from latentcraft.simulator.fidelity.replay import HORIZONS, film, make_subject, name_of, ticks_of
-from latentcraft.simulator.voxel.world import VoxelWorld
+from latentcraft.simulator.fidelity.replay import HORIZONS, name_of, ticks_of
+from latentcraft.simulator.fidelity.rollout import Rollout
 
 REPLAY_QUANTITIES = (
     Column("psnr", "PSNR", "dB", "higher", 1),
@@ -69,6 +69,10 @@ class ReplayPlan:
         """Return which frames are looked at."""
         return Sampling(tuple(map(ticks_of, self.shown)), self.clips, chunk)
 
+    def looks(self, chunk: int) -> list[int]:
+        """Return the ticks whose frames are wanted, ascending."""
+        return sorted({0, *self.sampling(chunk).ticks()})
+
     def columns(self) -> list[Column]:
         """Return the table's columns: a quantity at all horizons, then the next."""
         return [
@@ -95,17 +99,21 @@ def replay_study(subject: Subject, plan: ReplayPlan) -> dict[str, Figure]:
     return replay(subject, plan).figures
 
 
-def replay(subject: Subject, plan: ReplayPlan) -> Replay:
-    """Play the plan in the subject's world and measure it against the reference world."""
+def replay(subject: Subject, plan: ReplayPlan, rollout: Rollout | None = None) -> Replay:
+    """Play the plan in the subject's world and measure it against the reference world.
+
+    Args:
+        subject: the world under test.
+        plan: what is replayed.
+        rollout: the plan's games, where others look at them too; None plays them for this study.
+    """
     net = load_features(plan.features)
-    world = make_subject(subject, len(plan.seeds))
-    try:
-        sampling = plan.sampling(world.spec.chunk)
-        ticks = sorted({0, *sampling.ticks()})
-        frames, _ = film(world, plan.seeds, plan.actions, ticks, label=f"{subject.name}: replay")
-        shown, true = Footage.of(net, ticks, frames), _reference(plan, world.spec.frame_size, world.spec.chunk)
-    finally:
-        world.close()
+    rollout = rollout or Rollout(plan.seeds, plan.actions)
+    rollout.want(plan.looks)
+    played = rollout.of(subject)
+    frame_size, chunk = played.spec.frame_size, played.spec.chunk
+    ticks, sampling = plan.looks(chunk), plan.sampling(chunk)
+    shown, true = Footage.of(net, ticks, played.at(ticks)), _reference(plan, rollout, frame_size, chunk)
     figures: dict[str, Figure] = {}
     for index, horizon in enumerate(plan.shown):
         places = shown.at([tick for tick in sampling.clip(sampling.edges[index]) if tick > 0])
@@ -131,9 +139,7 @@ def compare_frames(net: FeatureNet, shown: np.ndarray, true: np.ndarray) -> dict
 
 
 @lru_cache(maxsize=1)
-def _reference(plan: ReplayPlan, frame_size: tuple[int, int], chunk: int) -> Footage:
-    """Film the reference world; the next subjects of the same plan need it again."""
-    world = VoxelWorld(len(plan.seeds), "free", frame_size, chunk)
-    ticks = sorted({0, *plan.sampling(chunk).ticks()})
-    frames, _ = film(world, plan.seeds, plan.actions, ticks, label="reference: replay")
-    return Footage.of(load_features(plan.features), ticks, frames)
+def _reference(plan: ReplayPlan, rollout: Rollout, frame_size: tuple[int, int], chunk: int) -> Footage:
+    """Look at the reference world; the next subjects of the same plan need it again."""
+    ticks = plan.looks(chunk)
+    return Footage.of(load_features(plan.features), ticks, rollout.true(frame_size, chunk).at(ticks))

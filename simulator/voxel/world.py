@@ -7,6 +7,7 @@ core): what is compiled holds no lock. No game knows of another, so their number
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -121,6 +122,18 @@ class VoxelWorld:
             for game, path in zip(games, poses, strict=True)
         ]
         return Chunk(frames, rewards, terminated, infos)
+
+    def skip(self, actions: np.ndarray) -> None:
+        """Advance by one chunk that nobody will see: only its last frame is drawn, and counts as standing still."""
+        spec = self._spec
+        self._spec = replace(spec, frames="last" if spec.shown else "none")
+        try:
+            self.step(actions)
+        finally:
+            self._spec = spec
+        for index in range(spec.num_worlds):
+            game = self._running(index)
+            game.frames = last_frames(game.frames, spec.shown)
 
     def save(self, index: int = 0) -> WorldState:
         """Return the exact state of game ``index``."""

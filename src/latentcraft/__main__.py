@@ -1,6 +1,7 @@
 """The ``latentcraft`` command: picks a sub-command, builds its frozen config with hydra, runs it.
 
-``latentcraft COMMAND key=value ...`` composes ``configs/COMMAND.yaml`` with the overrides; the yaml's ``_target_``
+``latentcraft COMMAND key=value ...`` composes ``configs/COMMAND.yaml`` (a space in it is an underscore there) with the
+overrides; the yaml's ``_target_``
 names a frozen dataclass and nothing below this file sees a DictConfig. Heavy imports happen only inside a command.
 """
 
@@ -16,13 +17,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "latentcraft.agents.evaluate",
         "hold a dream against the reference world; evaluate compare A.json B.json: two reports",
     ),
+    "agent clone": ("latentcraft.agents.learning.clone", "teach a policy to play like recorded episodes"),
+    "agent train": ("latentcraft.agents.learning.train", "train a policy by PPO in the dream or the reference world"),
+    "agent evaluate": ("latentcraft.agents.learning.evaluate", "measure what policies are paid in held-out games"),
     "bench": ("latentcraft.agents.bench", "print speed and memory of worlds and training on this machine"),
 }
 
 
 def usage() -> str:
     """Return the help page."""
-    lines = [f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = [f"  {name:<16}{summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         ["usage: latentcraft COMMAND [key=value ...]", "", "commands:", *lines, "",
          "latentcraft COMMAND --help lists that command's keys with their defaults."]
@@ -40,8 +44,12 @@ def main(argv: list[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    command, overrides = argv[0], argv[1:]
+    words = 2 if any(name.startswith(f"{argv[0]} ") for name in COMMANDS) else 1
+    command, overrides = " ".join(argv[:words]), argv[words:]
     if command not in COMMANDS:
+        if words == 2 and (argv[1:2] == [] or argv[1] in ("-h", "--help")):
+            print(usage())
+            return 0
         print(f"latentcraft: unknown command {command!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     from latentcraft.errors import UserError

@@ -85,6 +85,22 @@ def test_action_following_and_a_long_run(
     assert "Time and memory" in capsys.readouterr().out
 
 
+def test_what_a_study_says_depends_on_no_other_study(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Replay, action following and the long run look at the same rollout, played once; alone they see the same."""
+    network = tmp_path / "inverse.safetensors"
+    save_inverse_dynamics(network, InverseDynamics())
+    monkeypatch.setattr(inverse_dynamics, "SHIPPED", network)
+    monkeypatch.setitem(studies.SIZES, "quick", studies.Size(3, 2.0, 2, 5.0))
+    words = [word for word in command if not word.startswith(("studies", "seconds", "games"))] + ["worlds=dream,codec"]
+    assert main([*words, "studies=replay,action,long"]) == 0
+    together = {table["key"]: table for table in tables(tmp_path / "e")}
+    for name in ("replay", "action", "long"):
+        assert main([*words, f"studies={name}", f"out={tmp_path}/{name}"]) == 0
+        assert tables(tmp_path / name) == [together[name]]
+
+
 def test_a_missing_inverse_network_is_known_before_anything_is_played(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

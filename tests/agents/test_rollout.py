@@ -12,12 +12,13 @@ from fake_world import FakeWorld
 from PIL import Image
 
 from latentcraft.agents import rollout as module
-from latentcraft.agents.rollout import RolloutConfig, Runs, main, pad_to_chunks, play, rollout
+from latentcraft.agents.players import PolicyPlayer
+from latentcraft.agents.rollout import RolloutConfig, Runs, main, pad_to_chunks, play, rollout, rollout_players
 from latentcraft.agents.script import load_script, parse_script
 from latentcraft.agents.seeds import read_seeds
 from latentcraft.configs.compose import compose_config
 from latentcraft.errors import UserError
-from latentcraft.model.actions import noop
+from latentcraft.model.actions import BUTTON_INDEX, noop
 from latentcraft.model.episodes import EpisodeWriter, read_episode
 from latentcraft.simulator.protocol import Start
 
@@ -337,3 +338,42 @@ def test_the_reference_world_plays_a_script_twice_alike(tmp_path: Path):
     assert first.poses is not None and first.poses.shape == (1, 13, 5)
     assert first.poses[0, -1, 3] - first.poses[0, 0, 3] == pytest.approx(-30, abs=0.01)  # the script turns left
     assert (first.frames[0, 0] != first.frames[0, -1]).any()
+
+
+class Follower:
+    """Walks while its last picture is redder than green: by what it sees alone."""
+
+    def act(self, frames: np.ndarray) -> np.ndarray:
+        red, green, _ = frames[-1].reshape(-1, 3).mean(0)
+        actions = noop(len(frames))
+        actions[:, BUTTON_INDEX["forward"]] = red > green
+        return actions
+
+
+def test_players_play_by_what_they_see():
+    world, starts = FakeWorld(3), [Start(seed=seed) for seed in (1, 2, 1)]
+    players = [PolicyPlayer(str(index), Follower()) for index in range(3)]
+    result = rollout_players(world, players, starts, 21)
+    assert result.frames.shape[:2] == (3, 24) and result.rewards.sum() > 0
+    for game in range(3):
+        seen = [result.start[game], *result.frames[game, 3:-1:4]]
+        walked = [float(frame[0, 0, 0] > frame[0, 0, 1]) for frame in seen]
+        assert result.rewards[game, ::4].tolist() == walked
+    assert np.array_equal(result.actions[0], result.actions[2])
+    again = rollout(FakeWorld(3), result.actions, starts)
+    assert np.array_equal(again.frames, result.frames)
+
+
+def test_wrong_numbers_of_players():
+    with pytest.raises(UserError, match="1 players for 2 games"):
+        rollout_players(FakeWorld(2), [PolicyPlayer("one", Follower())], [Start(seed=1)] * 2, 4)
+
+
+def test_the_explorer_plays_every_game_of_a_rollout(tmp_path: Path):
+    config = RolloutConfig(player="explorer", seconds=1, world="voxel", seeds="900001-900002", frame_size=(16, 32))
+    runs = play(config)
+    assert runs["voxel"].frames.shape[:2] == (2, 20) and not runs.scripts
+    assert not np.array_equal(runs["voxel"].actions[0], runs["voxel"].actions[1])
+    assert (tmp_path / "contact_sheet.png") in runs.write(folder=tmp_path)
+    with pytest.raises(UserError, match="no player 'nobody'"):
+        play(RolloutConfig(player="nobody", world="voxel", frame_size=(16, 32)))

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from latentcraft.model.camera import FIELD_OF_VIEW, SKY, axes, between, pixel_rays
-from latentcraft.model.memory import AROUND, Memory, contradicts
+from latentcraft.model import relief
+from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SKY, axes, between, focal_length, pixel_rays
+from latentcraft.model.memory import Memory, contradicts
+from latentcraft.model.relief import LINES, Nearby
 
 SIZE = (48, 80)
 STILL = np.zeros(5)
@@ -140,13 +142,36 @@ def test_standing_still_keeps_one_picture_and_room_is_made():
 
 
 def test_surroundings_say_on_which_side_the_wall_is():
-    near = remembering(STILL, ahead=1.5).surroundings(STILL, 10)
-    assert near.shape == (10, AROUND, AROUND)
-    lines = near.sum((0, 2))
-    assert lines[5:].sum() > 0
-    assert lines[:5].sum() == 0  # nothing behind
-    turned = remembering(STILL, ahead=1.5).surroundings(moved(yaw=180), 10)
-    assert turned.sum((0, 2))[:5].sum() > 0  # now it is behind
+    boxes, _ = remembering(STILL, ahead=1.5).surroundings(STILL)
+    lines = boxes.sum((1, 2))
+    assert lines[LINES // 2 :].sum() > 0
+    assert lines[: LINES // 2].sum() == 0  # nothing behind
+    turned, _ = remembering(STILL, ahead=1.5).surroundings(moved(yaw=180))
+    assert turned.sum((1, 2))[: LINES // 2].sum() > 0  # now it is behind
+
+
+def test_columns_tell_the_height_of_the_ground_from_wherever_they_are_seen():
+    """A floor 1.5 m below the eye on the right half, a step of 0.37 m on the left."""
+    boxes, tints = relief.empty()
+    height, width = SIZE
+    rays = pixel_rays(height, width)
+    down = np.array([0.0, 0.0, 0.0, 0.0, 60.0])
+    turn, shift = between(down, np.zeros(5))
+    x, y, _ = np.einsum("ij,jhw->ihw", turn, rays)
+    distances = np.where(y < -0.1, np.where(x > 0, 1.5, 1.13) / np.maximum(-y, 0.1), 50.0).astype(np.float32)
+    picture = np.full((*SIZE, 3), (200, 100, 50), np.uint8)
+    own = np.ones(SIZE, np.bool_)
+    relief.fill(distances, own, picture, rays, turn, shift, focal_length(width), boxes, tints)
+    boxes, tints = relief.rounded(boxes, tints)
+    nearby = Nearby(boxes[None], tints[None], np.zeros((1, 5)))
+    ahead, middle = relief.CELLS - 1, relief.CELLS // 2
+    for up, yaw in ((0.0, 0.0), (0.11, 0.0), (-0.25, 0.0), (0.0, 8.0)):
+        columns = nearby.columns(np.array([[0.0, up, 0.0, yaw, 0.0]])).reshape(relief.CELLS, relief.CELLS, -1)
+        right, left = columns[ahead, middle + 2], columns[ahead, middle - 2]
+        assert right[relief.BANDS + 1] == left[relief.BANDS + 1] == 1
+        assert right[relief.BANDS] == pytest.approx(EYE_HEIGHT - 1.5 - up, abs=0.04)
+        assert left[relief.BANDS] == pytest.approx(EYE_HEIGHT - 1.13 - up, abs=0.04)
+    assert right[relief.BANDS + 2 : relief.BANDS + 5] == pytest.approx(np.array([200, 100, 50]) / 255 - 0.5, abs=0.01)
 
 
 def test_saved_and_restored_it_draws_the_same():

@@ -540,3 +540,19 @@ def test_restoring_takes_back_what_was_changed_since():
         for mine, anew in zip(world._games[0].grid, fresh._games[0].grid, strict=True):
             assert np.array_equal(mine, anew)
         assert world._games[0].edits == fresh._games[0].edits
+
+
+def test_a_skipped_chunk_changes_nothing_but_what_was_shown_of_it():
+    whole, skipping = VoxelWorld(2, frame_size=(32, 48)), VoxelWorld(2, frame_size=(32, 48))
+    actions = action_space.noop(2, 4)
+    actions[0, :, action_space.BUTTON_INDEX["forward"]] = 1
+    for world in (whole, skipping):
+        world.reset([Start(seed=7), Start(seed=8)])
+    shown = whole.step(actions).frames
+    skipping.skip(actions)
+    assert (skipping.reset([None, None]) == shown[:, -1:]).all()
+    state = skipping.save(0)
+    after = whole.step(actions).frames
+    assert (skipping.step(actions).frames == after).all()
+    skipping.restore(state, 0)
+    assert (skipping.step(actions).frames[0] == after[0]).all()

@@ -14,10 +14,10 @@ from latentcraft.simulator.fidelity.action_study import (
     CLIP_TICKS,
     ActionPlan,
     action_study,
-    reference_frames,
 )
 from latentcraft.simulator.fidelity.figures import Figure, Subject
 from latentcraft.simulator.fidelity.inverse_dynamics import READ_BUTTONS, InverseDynamics, Reading
+from latentcraft.simulator.fidelity.rollout import Rollout
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Chunk, Start, World, WorldSpec
 from latentcraft.simulator.voxel.world import VoxelWorld
 
@@ -128,7 +128,9 @@ def test_the_first_frames_of_clips_are_the_references_before_the_clips_first_act
     made = plan(clips=3)
     firsts = made.clip_starts()
     assert firsts == [0, 13, TICKS - CLIP_TICKS]
-    found = reference_frames(made, SIZE, 4)
+    rollout = Rollout(made.seeds, made.actions)
+    rollout.want(made.looks)
+    found = rollout.true(SIZE, 4).at(firsts)
     world = VoxelWorld(GAMES, "free", SIZE, chunk=4)
     shown = [world.reset([Start(seed=seed) for seed in SEEDS])[:, -1:]]
     shown += [world.step(made.actions[:, at : at + 4]).frames for at in range(0, 40, 4)]

@@ -80,11 +80,11 @@ def test_drift_is_measured_as_it_is():
     game, frames = Reference(seed), []
     for offset in (np.zeros(5), np.array([0.6, 0.0, -0.8, 9.0, 0.0]), np.zeros(5)):
         frames.append(game.draw(SIZE, tuple(game.pose + offset)))
-    errors = drift(PoseFitter(SIZE), played, ticks, np.stack(frames), 4)
+    errors = drift(PoseFitter(SIZE), played, np.stack(frames), ticks, 4)
     assert errors[0, 0] < 0.5 and errors[0, 1] < 0.15
     assert errors[1, 0] == pytest.approx(9, abs=1) and errors[1, 1] == pytest.approx(1, abs=0.2)
     assert np.isnan(errors[2]).all()  # no frame could tell
-    lost = drift(PoseFitter(SIZE), played, ticks, np.zeros((3, *SIZE, 3), np.uint8), 4)
+    lost = drift(PoseFitter(SIZE), played, np.zeros((3, *SIZE, 3), np.uint8), ticks, 4)
     np.testing.assert_array_equal(lost[:2], [[40, 3, 1], [40, 3, 1]])
 
 
@@ -97,5 +97,5 @@ def test_a_jump_is_read_off_heights():
 
 def test_plans_and_columns():
     keys = [column.key for column in GEOMETRY_COLUMNS]
-    assert len(set(keys)) == len(keys) and {"degrees@30s", "blocks@0.2s", "lost@10s"} <= set(keys)
-    assert {column.key for column in GeometryPlan.quick().columns()} < set(keys)
+    assert len(set(keys)) == len(keys) and {"degrees@10s", "blocks@0.2s", "lost@10s"} <= set(keys)
+    assert {column.key for column in GeometryPlan.quick().columns()} <= set(keys)

@@ -31,7 +31,7 @@ from latentcraft.simulator.fidelity.inverse_training import (
 SIZE = (16, 32)
 FORWARD = BUTTON_INDEX["forward"]
 TINY = InverseTrainingConfig(
-    steps=200,
+    steps=300,
     batch=6,
     lengths=(6, 9),
     model=InverseDynamicsConfig(frame_size=SIZE, width=6, matched=8, reach=(1, 2), pair_width=16, hidden=16),
@@ -71,7 +71,7 @@ def test_training_learns_writes_and_goes_on_after_a_break(
     assert resumed["button_f1@forward"].value > 0.8
     assert np.isnan(resumed["button_f1@sneak"].value)  # nobody sneaked
     network = load_inverse_dynamics(tmp_path / "broken" / "inverse_dynamics.safetensors")
-    assert network.provenance["steps"] == 200 and network.config == TINY.model
+    assert network.provenance["steps"] == 300 and network.config == TINY.model
     assert network.provenance["held_out"]["button_f1@forward"] > 0.8
     assert "button_f1@forward" in capsys.readouterr().out
     whole = train_inverse_dynamics(episodes, tmp_path / "whole", config=TINY)

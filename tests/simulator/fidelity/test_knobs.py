@@ -59,9 +59,14 @@ def test_skipping_dreams_the_same_without_pictures(model: WorldModel):
     whole, skipping = TunedDream(model), TunedDream(model)
     for world in (whole, skipping):
         world.reset(STARTS)
-    whole.step(noop(1, 4))
+    shown = whole.step(noop(1, 4)).frames
     skipping.skip(noop(1, 4))
-    assert (whole.step(noop(1, 4)).frames == skipping.step(noop(1, 4)).frames).all()
+    assert (skipping.reset([None]) == shown[:, -1:]).all() and shown.shape[1] == 4, "the last frame stands still"
+    state = skipping.save()
+    after = whole.step(noop(1, 4)).frames
+    assert (skipping.step(noop(1, 4)).frames == after).all()
+    skipping.restore(state)
+    assert (skipping.step(noop(1, 4)).frames == after).all()
 
 
 @pytest.mark.parametrize("noise", [-0.1, 1.5])

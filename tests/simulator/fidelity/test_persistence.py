@@ -9,10 +9,12 @@ from latentcraft.simulator.fidelity.figures import Subject
 from latentcraft.simulator.fidelity.persistence import (
     PERSISTENCE_COLUMNS,
     PersistencePlan,
+    common_ticks,
     judge,
     matched,
     nearness,
     persistence_study,
+    play_cases,
 )
 from latentcraft.simulator.fidelity.persistence_cases import (
     KINDS,
@@ -25,7 +27,7 @@ from latentcraft.simulator.fidelity.persistence_cases import (
 from latentcraft.simulator.fidelity.pictures import smooth
 from latentcraft.simulator.fidelity.pose import PoseFitter
 from latentcraft.simulator.fidelity.reference import Reference
-from latentcraft.simulator.protocol import HELD_OUT_SEED
+from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 SIZE = (96, 160)
@@ -79,6 +81,27 @@ def test_the_place_is_out_of_sight_for_just_the_time(cases):
 def test_moments_to_save_are_ends_of_chunks():
     case = find_case(HELD_OUT_SEED, "dig", (10,), SIZE, 6)
     assert len(case.lead) == 36 and len(case.away[10]) % 6 == 0
+
+
+def test_looks_away_begin_alike_and_branch_off_where_they_turn_back(cases):
+    for case in cases[:2]:
+        short, long = case.away[10][None], case.away[20][None]
+        same = common_ticks(short, long, 4)
+        assert same >= 8 and same % 4 == 0 and (short[:, :same] == long[:, :same]).all()
+    longer = find_case(cases[0].seed, "dig", (60, 200), SIZE, 4)
+    assert common_ticks(longer.away[60][None], longer.away[200][None], 4) > 40, "all but the way back is shared"
+    assert common_ticks(short, short, 4) == short.shape[1] - 4, "the last chunk is looked at"
+
+
+def test_branching_shows_what_playing_each_from_the_start_shows(cases):
+    world = VoxelWorld(len(cases), "free", (32, 48))
+    frames = play_cases(world, cases, (10, 20))
+    for number, gap in enumerate((10, 20), 1):
+        world.reset([Start(seed=case.seed) for case in cases])
+        actions = np.stack([np.concatenate([case.lead, case.away[gap]]) for case in cases])
+        for tick in range(0, actions.shape[1], 4):
+            last = world.step(actions[:, tick : tick + 4]).frames[:, -1]
+        assert (frames[:, number] == last).all()
 
 
 def figures_of(make, plan=PLAN):
