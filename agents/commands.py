@@ -19,11 +19,12 @@ from latentcraft.agents.loop import PlayLoop
 from latentcraft.agents.places import Places
 from latentcraft.agents.session import YOU, Session
 from latentcraft.agents.shot import Shot
+from latentcraft.agents.sights import Sights
 from latentcraft.agents.slots import SLOTS, SUFFIX, go_on, read_game, slot_path, write_game
 from latentcraft.agents.starts import next_start, start_from_file, start_name
 from latentcraft.agents.video import enlarge, watchable_scale, write_png
 from latentcraft.errors import UserError
-from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
+from latentcraft.simulator.protocol import HELD_OUT_SEED, TICKS_PER_SECOND, Start
 
 
 class Commands:
@@ -42,6 +43,8 @@ class Commands:
         self.slot = 1
         self.show_truth = False
         self.curve = Curve()
+        self.sights = Sights(round(places.clip_seconds * TICKS_PER_SECOND)) if places.clip_words else None
+        """What the window showed, figures and all; None where films show the bare pictures."""
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
 
     def say(self, line: str) -> None:
@@ -201,10 +204,10 @@ class Commands:
 
         def job(session: Session) -> None:
             entries = last_entries(session.timeline, self.places.clip_seconds, skip=unseen)
+            film = partial(pictures_of, entries, truth=truth) if self.sights is None else self.sights.film()
             if entries:
                 self.say("writing the film...")
                 limit = self.places.gif_megabytes
-                film = partial(pictures_of, entries, truth=truth)
                 self._write(lambda: write_clip(path, film, megabytes=limit), f"saved {path}")
 
         self._do(job)

@@ -18,6 +18,8 @@ class Places:
     """Length of a film of the last seconds."""
     clip_format: str = "mp4"
     """``mp4`` or ``gif``."""
+    clip_words: bool = False
+    """Such films show all that the window showed, figures and notes too; else the bare pictures."""
     gif_megabytes: float | None = None
     """What a GIF may take at most; None for no limit."""
     players: tuple[str, ...] = ("explorer", "tour")

@@ -64,6 +64,8 @@ class PlayConfig:
     """Length of a film of the last seconds; no longer than ``rewind_minutes``."""
     clip_format: Literal["mp4", "gif"] = "mp4"
     """What such a film is saved as."""
+    clip_words: bool = False
+    """Such a film shows all that the window showed, figures and notes too; else the bare pictures."""
     gif_megabytes: float | None = None
     """What a GIF may take at most: it gets fewer pictures, colours and pixels until it fits; null for no limit."""
     screenshots: Path = Path(".")
@@ -157,7 +159,7 @@ def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
         title=f"latentcraft - {config.world}",
         places=Places(
             screenshots=config.screenshots, saves=config.saves, recordings=config.recordings,
-            clip_seconds=config.clip_seconds, clip_format=config.clip_format,
+            clip_seconds=config.clip_seconds, clip_format=config.clip_format, clip_words=config.clip_words,
             gif_megabytes=config.gif_megabytes, players=config.players,
         ),
         slot=config.slot,

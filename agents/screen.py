@@ -117,6 +117,11 @@ class Screen:
         sheet.blit(words, (4, 2))
         pygame.display.get_surface().blit(sheet, sheet.get_rect(bottomright=(right, bottom)))
 
+    def pixels(self) -> tuple[tuple[int, int], bytes]:
+        """Return (H, W) and the RGB bytes of what the window shows."""
+        surface = pygame.display.get_surface()
+        return (surface.get_height(), surface.get_width()), pygame.image.tobytes(surface, "RGB")
+
     def close(self) -> None:
         """Close the window and SDL."""
         pygame.quit()

@@ -125,6 +125,8 @@ class Window:
                     if changed or now >= redraw_at or any(event.type != pygame.MOUSEMOTION for event in events):
                         redraw_at = now + REDRAW_SECONDS
                         self._draw(now)
+                        if changed and self.commands.sights is not None:
+                            self.commands.sights.add(*self._screen.pixels())
                     time.sleep(min(LARGEST_POLL, self.loop.wait_seconds(time.perf_counter())))
         finally:
             self.loop.close()

@@ -16,7 +16,7 @@ export DISPLAY=:$(<"$work/display")
 unset SDL_VIDEODRIVER WAYLAND_DISPLAY
 
 latentcraft=(python -m latentcraft)
-"${latentcraft[@]}" play seed=900001 scale=3 clip_format=gif clip_seconds=14 gif_megabytes=2.5 \
+"${latentcraft[@]}" play seed=900001 scale=3 clip_format=gif clip_words=true clip_seconds=14 gif_megabytes=2.5 \
     screenshots="$work" saves="$work" recordings="$work" "$@" &
 player=$!
 
