@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from latentcraft.agents.keymap import load_keymap
 from latentcraft.agents.starts import make_starts
 from latentcraft.errors import UserError
+from latentcraft.model.shipped import SHIPPED
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start, World
 from latentcraft.simulator.worlds import make_world
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from latentcraft.agents.session import Session
 
 
@@ -166,6 +169,7 @@ def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
         scale=config.scale,
         mouse_speed=config.mouse_speed,
         fullscreen=config.fullscreen,
+        preview=lambda: preview(config, start),
         began=process_began(),
     )  # fmt: skip
     gc.disable()  # imports make a million objects that stay, and looking for others among them takes 0.3 s
@@ -190,6 +194,16 @@ def open_world(config: PlayConfig) -> World:
     return make_world(
         config.world, task=config.task, frame_size=config.frame_size, checkpoint=config.checkpoint, steps=config.steps
     )
+
+
+def preview(config: PlayConfig, start: Start) -> "np.ndarray | None":
+    """Return the picture a dream begins with; None for another world, which is there as soon, and for a saved game."""
+    if config.world != "dream" or config.slot is not None:
+        return None
+    from latentcraft.agents.preview import first_picture
+
+    checkpoint = config.checkpoint or SHIPPED
+    return first_picture(start, checkpoint=checkpoint, task=config.task, frame_size=config.frame_size)
 
 
 def process_began() -> float | None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from latentcraft.agents.controls import Controls
 from latentcraft.agents.hud import clock, hud_lines
 from latentcraft.agents.inputs import Inputs
 from latentcraft.agents.keymap import PAD_KEYS, help_lines, keys_of
-from latentcraft.agents.panes import panes_of, psnr
+from latentcraft.agents.panes import Pane, panes_of, psnr
 from latentcraft.agents.places import Places
 from latentcraft.agents.screen import Screen, pygame
 from latentcraft.agents.shot import TRUTH, Shot
@@ -28,6 +30,7 @@ LARGEST_POLL = 0.005
 REDRAW_SECONDS = 0.25
 """A window whose world stands still is redrawn this often, for what the desktop may have painted over."""
 MESSAGE_SECONDS = 3.0
+DREAMING = "dreaming... this is where you will begin"
 
 
 class Window:
@@ -44,6 +47,8 @@ class Window:
         scale: whole factor of enlargement of the first window; None fits the desktop.
         mouse_speed: degrees a pixel of mouse motion.
         fullscreen: start with the whole screen.
+        preview: returns the picture the first game begins with, ``uint8 (H, W, 3)``, or None; called before
+            ``open_session`` and in the same thread, and shown until there is more.
         began: when the program began, in seconds of ``time.time()``, for the time a start takes.
 
     Raises:
@@ -64,12 +69,14 @@ class Window:
         scale: int | None = None,
         mouse_speed: float = 0.15,
         fullscreen: bool = False,
+        preview: "Callable[[], np.ndarray | None] | None" = None,
         began: float | None = None,
     ) -> None:
         self.keymap = dict(keymap)
         self.controls = Controls()
         self._open, self._start, self._places = open_session, start, places
-        self._slot = slot
+        self._slot, self._preview = slot, preview
+        self._picture: np.ndarray | None = None  # what the preview returned
         self._began = time.time() if began is None else began
         self._running = True
         self._playing = False  # from then on there are a session, a loop and commands
@@ -84,12 +91,15 @@ class Window:
     def run(self) -> None:
         """Play until the player quits; closes the window, and finishes whatever is being written."""
         executor = ThreadPoolExecutor(1, thread_name_prefix="world")
+        preview = executor.submit(self._preview or (lambda: None))
         opening = executor.submit(self._open)
         try:
             while self._running and not opening.done():
                 for event in pygame.event.get():
                     self._handle(event)
-                self._screen.draw([], [], [], "loading...")
+                if self._picture is None and preview.done():
+                    self._picture = preview.result()
+                self._draw_start()
                 time.sleep(4 * LARGEST_POLL)  # seldom, since imports need the interpreter
             if self._running:
                 self._play(opening, executor)
@@ -98,6 +108,12 @@ class Window:
             if not opening.cancelled() and opening.exception() is None:
                 opening.result().close()
             self._screen.close()
+
+    def _draw_start(self) -> None:
+        """Show where the first game begins, if that is known by now, and that there is nothing to play yet."""
+        rows = [] if self._picture is None else [[Pane("", self._picture)]]
+        note = DREAMING if rows else "loading..."
+        self._screen.draw(rows, [], self._help_lines() if self._show_help else [], note)
 
     def _play(self, opening: "Future[Session]", executor: ThreadPoolExecutor) -> None:
         # What compiles and encodes is imported only now: the window should stand at once.
@@ -204,13 +220,14 @@ class Window:
 
     def _draw(self, now: float) -> None:
         shot, session = self._shot, self.session
-        rows = []
-        if shot is not None:
-            truth = self.commands.show_truth
-            rows = panes_of(
-                shot, world=session.spec.name, truth=truth, other=session.other.name, curve=self.commands.curve
-            )
-        hud = self._hud_lines(shot) if self._show_hud and shot is not None else []
+        if shot is None:
+            self._draw_start()
+            return
+        rows = panes_of(
+            shot, world=session.spec.name, truth=self.commands.show_truth, other=session.other.name,
+            curve=self.commands.curve,
+        )  # fmt: skip
+        hud = self._hud_lines(shot) if self._show_hud else []
         self._screen.draw(rows, hud, self._help_lines() if self._show_help else [], self._note(now))
 
     def _help_lines(self) -> list[tuple[str, str]]:
@@ -236,10 +253,10 @@ class Window:
         if self._rewind is not None:
             return f"<<  {self._rewind.ticks_back / TICKS_PER_SECOND:.1f} s back; let go to play on from here"
         if self.loop.busy:
-            return "loading..." if self._shot is None else "one moment..."
+            return "one moment..."
         if now < self._message_until or self.loop.paused:
             return " - ".join(self.loop.paused * ["paused"] + (now < self._message_until) * [self._message])
-        return "" if self._inputs.captured or self._shot is None else "click to look with the mouse"
+        return "" if self._inputs.captured else "click to look with the mouse"
 
     def _say(self, message: str) -> None:
         self._message, self._message_until = message, time.perf_counter() + MESSAGE_SECONDS

@@ -18,11 +18,10 @@ from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.scene import Scene, SceneConfig
+from latentcraft.model.shipped import SHIPPED as SHIPPED
 from latentcraft.model.undrawn import Undrawn
 
 FORMAT = "latentcraft-1"
-SHIPPED = Path(__file__).parent / "pretrained" / "latentcraft.safetensors"
-"""The checkpoint that comes with the package."""
 HEADS = "dit.outcome"
 """What the names of the reward and termination heads' weights begin with; a file without them is a world without."""
 
