@@ -129,13 +129,13 @@ class Screen:
     def _sheet(self, rows: Sequence[tuple[str, ...]], top: int, *, shrink: bool = False) -> int:
         """Draw rows of one or two cells on a dark sheet; returns where it ends.
 
-        With ``shrink``, rows that have not enough room stand in two columns, or in smaller letters.
+        Rows that have not enough room stand in smaller letters; with ``shrink``, in two columns before that.
         """
         if not rows:
             return top
         surface = pygame.display.get_surface()
         room = (surface.get_width() - EDGE, surface.get_height() - top)
-        layouts = [(font, columns) for font in self._fonts for columns in (1, 2)] if shrink else [(self._fonts[0], 1)]
+        layouts = [(font, columns) for font in self._fonts for columns in ((1, 2) if shrink else (1,))]
         for font, columns in layouts:  # the last one if none fits
             step, high = font.get_linesize() + 2, -(-len(rows) // columns)
             parts = [rows[at : at + high] for at in range(0, len(rows), high)]

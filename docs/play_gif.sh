@@ -16,7 +16,7 @@ export DISPLAY=:$(<"$work/display")
 unset SDL_VIDEODRIVER WAYLAND_DISPLAY
 
 latentcraft=(python -m latentcraft)
-"${latentcraft[@]}" play seed=900001 scale=3 clip_format=gif clip_words=true clip_seconds=14 gif_megabytes=2.5 \
+"${latentcraft[@]}" play seed=900007 scale=3 clip_format=gif clip_words=true clip_seconds=9 gif_megabytes=2.5 \
     screenshots="$work" saves="$work" recordings="$work" "$@" &
 player=$!
 
@@ -37,18 +37,19 @@ until film png; do
     xdotool key F2
     sleep 0.5
 done
-xdotool key r # the same game from its beginning
+xdotool click 1 # takes the mouse
+sleep 3         # until that note is gone
+xdotool key r   # the same game from its beginning
 hold 2 w
-hold 1 w Right
-hold 1.2 w space
-hold 1.5 Left
-hold 2 w Control_L
-hold 0.8 w Right
+hold 0.5 Right
+hold 1 w
+hold 0.8 w space
+hold 0.5 Left
+hold 1 w Control_L
 hold 0.4 Down
-hold 1.5 e
+hold 0.8 e
 hold 0.4 Up
-hold 1.5 Left
-hold 1.5 w
+hold 1 w
 xdotool key F4
 until film gif; do
     kill -0 "$player"
