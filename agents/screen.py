@@ -102,16 +102,18 @@ class Screen:
                 corner = (place.left + x * width * factor, place.top + y * height * factor)
                 surface.blit(picture, corner)
                 if label:
-                    self._label(label, corner[0] + width * factor - EDGE, corner[1] + height * factor - EDGE)
+                    right, bottom = corner[0] + width * factor - EDGE, corner[1] + height * factor - EDGE
+                    self._label(label, right, bottom, room=width * factor - 2 * EDGE)
             if y:
                 pygame.draw.line(surface, (0, 0, 0), (place.left, corner[1]), (place.right, corner[1]), GAP)
         for x in range(1, columns):
             at = place.left + x * width * factor
             pygame.draw.line(surface, (0, 0, 0), (at, place.top), (at, place.bottom), GAP)
 
-    def _label(self, text: str, right: int, bottom: int) -> None:
-        """Write ``text`` on a dark sheet that ends at (right, bottom)."""
-        words = self._font.render(text, True, INK)
+    def _label(self, text: str, right: int, bottom: int, *, room: int) -> None:
+        """Write ``text`` on a dark sheet that ends at (right, bottom), small enough for ``room`` pixels if it can be."""
+        font = next((font for font in self._fonts if font.size(text)[0] + 8 <= room), self._fonts[-1])
+        words = font.render(text, True, INK)
         sheet = pygame.Surface((words.get_width() + 8, words.get_height() + 4), pygame.SRCALPHA)
         sheet.fill(SHADE)
         sheet.blit(words, (4, 2))

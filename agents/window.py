@@ -94,12 +94,17 @@ class Window:
         preview = executor.submit(self._preview or (lambda: None))
         opening = executor.submit(self._open)
         try:
+            redraw_at = 0.0
             while self._running and not opening.done():
-                for event in pygame.event.get():
+                events = pygame.event.get()
+                for event in events:
                     self._handle(event)
-                if self._picture is None and preview.done():
-                    self._picture = preview.result()
-                self._draw_start()
+                now = time.perf_counter()
+                if self._picture is None and preview.done() and (picture := preview.result()) is not None:
+                    self._picture, redraw_at = picture, now
+                if now >= redraw_at or events:
+                    redraw_at = now + REDRAW_SECONDS
+                    self._draw_start()
                 time.sleep(4 * LARGEST_POLL)  # seldom, since imports need the interpreter
             if self._running:
                 self._play(opening, executor)

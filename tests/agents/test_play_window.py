@@ -110,7 +110,7 @@ def open_session():
     return Session(stage)
 
 places = Places(screenshots=folder, saves=folder / "saves", recordings=folder / "recordings",
-                players=("walkers:Walker",))
+                players=("walkers:Walker",), clip_words=len(sys.argv) > 4)
 window = Window(open_session, start=Start(seed=5), keymap=load_keymap(), frame_size=(16, 32), scale=12, places=places)
 threading.Thread(target=post_what_no_hand_can, daemon=True).start()
 said = window._say
@@ -131,12 +131,12 @@ class Hands:
         self.script.write_text(textwrap.dedent(PLAYER))
         self.player: subprocess.Popen[bytes] | None = None
 
-    def open(self, *, world: str = "dream", checkpoint: str = "one") -> None:
+    def open(self, *, world: str = "dream", checkpoint: str = "one", words: bool = False) -> None:
         self.log.unlink(missing_ok=True)
         (self.folder / "post").unlink(missing_ok=True)
-        words = [sys.executable, str(self.script), str(self.folder), world, checkpoint]
+        command = [sys.executable, str(self.script), str(self.folder), world, checkpoint, *(["words"] if words else [])]
         with (self.folder / "stderr").open("w") as errors:
-            self.player = subprocess.Popen(words, env=self.environment, stderr=errors)
+            self.player = subprocess.Popen(command, env=self.environment, stderr=errors)
         self.wait(lambda: len(self.lines("step")) > 3)
         self.do("mousemove", "320", "240")
 
@@ -386,6 +386,22 @@ def test_what_one_keeps(hands: Hands):
     green = episode.frames[:, 8, 16, 1].astype(int)
     np.testing.assert_allclose(green - green[0], np.cumsum(episode.actions[:, 0]), atol=6)
     assert len(read_episode(second)) > 10
+    hands.close()
+
+
+def test_a_film_with_the_figures(hands: Hands):
+    hands.open(words=True)
+    hands.wait_steps(8)
+    hands.key("h")
+    hands.wait_steps(8)
+    hands.key("F4")
+    hands.wait(lambda: list(hands.folder.glob("latentcraft-*.mp4")))
+    (film,) = hands.folder.glob("latentcraft-*.mp4")
+    with av.open(str(film)) as video:
+        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
+    assert len(frames) >= 30
+    top = [np.ptp(frame[: len(frame) // 8, :, 2]) for frame in frames]  # the world is one colour, letters are not
+    assert top[10] > 80 and top[-1] < 40
     hands.close()
 
 
