@@ -43,7 +43,7 @@ def panes_of(shot: Shot, *, world: str, truth: bool, other: str, curve: Curve) -
             decibel = psnr(views[name], views[truth_name])
             row.append(Pane(f"error, {decibel:.1f} dB", heat_map(views[name], views[truth_name])))
             if BRANCH not in views:
-                row.append(Pane("8 s: 10, 20, 30 dB", curve.picture(*shot.frame.shape[:2])))
+                row.append(Pane("error, 8 s: 10, 20, 30 dB", curve.picture(*shot.frame.shape[:2])))
         rows.append(row)
     return rows
 

@@ -111,7 +111,7 @@ class Screen:
             pygame.draw.line(surface, (0, 0, 0), (at, place.top), (at, place.bottom), GAP)
 
     def _label(self, text: str, right: int, bottom: int, *, room: int) -> None:
-        """Write ``text`` on a dark sheet that ends at (right, bottom), small enough for ``room`` pixels if it can be."""
+        """Write ``text`` on a dark sheet that ends at (right, bottom), small enough for ``room`` pixels."""
         font = next((font for font in self._fonts if font.size(text)[0] + 8 <= room), self._fonts[-1])
         words = font.render(text, True, INK)
         sheet = pygame.Surface((words.get_width() + 8, words.get_height() + 4), pygame.SRCALPHA)

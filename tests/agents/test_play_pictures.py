@@ -22,7 +22,7 @@ def picture(value: int) -> np.ndarray:
         ((), False, [[""]]),
         ((TRUTH,), False, [[""]]),
         ((), True, [[""]]),
-        ((TRUTH,), True, [["dream", "reference", "error, 22.1 dB", "8 s: 10, 20, 30 dB"]]),
+        ((TRUTH,), True, [["dream", "reference", "error, 22.1 dB", "error, 8 s: 10, 20, 30 dB"]]),
         ((TRUTH, BRANCH, BRANCH_TRUTH), False, [["you"], ["other: nothing"]]),
         ((TRUTH, BRANCH, BRANCH_TRUTH), True,
          [["you", "reference", "error, 22.1 dB"], ["other: nothing", "reference", "error, 99.0 dB"]]),
