@@ -139,12 +139,14 @@ def play_games(
         world: ``voxel``, ``dream``, or a World of as many games as there are seeds, which the caller closes.
         task: what pays.
         length: steps until a game is cut off.
-        batch: games at the same time.
+        batch: games at the same time; a planner plays one after the other.
         checkpoint: the dream's; None takes the shipped one.
         denoising: steps of the dream.
         temperature: of a network's moves; 0 takes the likeliest.
         planner: how far the planner looks; None takes its defaults.
     """
+    if player == PLANNER and isinstance(world, str):
+        batch = 1  # its candidates are a batch already, and taking them from game to game costs more than planning
     parts = []
     for first in range(0, len(seeds), batch):
         some = list(seeds[first : first + batch])
