@@ -37,7 +37,7 @@ class SoakConfig:
     """End earlier, after so much time; null does not."""
     games: int = 16
     """Games at the same time."""
-    tasks: tuple[Literal["free", "chop", "navigate", "navigate-shaped", "build", "explore"], ...] = TASKS  # type: ignore
+    tasks: tuple[str, ...] = TASKS
     """Tasks played, one after the other, each in an environment of its own: ``rounds`` times all of them."""
     rounds: int = 2
     """How often every task has its turn, so that environments are closed and made again too."""
@@ -59,6 +59,9 @@ class SoakConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.games, self.rounds, self.length) < 1 or not self.tasks:
             raise UserError("steps, games, rounds and length must be 1 or more, and tasks not empty")
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown:
+            raise UserError(f"unknown task {unknown[0]!r}; known: {', '.join(TASKS)}")
         if not 0 <= self.sticky <= 1 or (self.minutes is not None and self.minutes <= 0):
             raise UserError("sticky must be from 0 to 1 and minutes above zero")
 

@@ -167,7 +167,9 @@ class WorldEnv(gym.Env[Any, dict[str, Any]]):
         self._window: HumanWindow | None = None
         self._closed = False
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; see *Starting State* above.
 
         Args:

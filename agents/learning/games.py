@@ -103,10 +103,8 @@ class Games:
         )  # fmt: skip
         self.frames = 0
         """Frames of the world played so far, warm-ups of the reference world included."""
-        self._recorded = (
-            None
-            if config.starts is None
-            else recorded_starts(config.starts, config.task, WARMUP_CHUNKS * self.env.chunk)
+        self._recorded = None if config.starts is None else recorded_starts(
+            config.starts, config.task, WARMUP_CHUNKS * self.env.chunk
         )
         self._rng = np.random.default_rng([seed, 0x6A])
         self._sight = Sight(sight, num_games)
