@@ -39,7 +39,7 @@ class Promises:
         self._keys = (*_ALWAYS, *_BY_WORLD.get(world, ()))
         if world == "voxel":
             self._keys += _BY_TASK.get(task, ())
-        elif task != "free":
+        elif world == "dream" and task != "free":
             self._keys += ("end_probability",)
         self._over = np.zeros(self._count, bool)
 

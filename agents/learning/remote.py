@@ -88,7 +88,9 @@ class Collector:
             cuts.append(outcome.truncated)
             finals |= {(step, game): last for game, last in outcome.finals.items()}
             finished += outcome.finished.values()
-        return Rollout(*map(np.stack, (observations, moves, rewards, ends, cuts)), finals, finished)
+        return Rollout(
+            np.stack(observations), np.stack(moves), np.stack(rewards), np.stack(ends), np.stack(cuts), finals, finished
+        )
 
     def close(self) -> None:
         """Close the games."""
@@ -120,10 +122,10 @@ class Collectors:
             raise UserError("give a seed for each collector, at least one")
         if not ray.is_initialized():
             ray.init(include_dashboard=False)
-        self._ray = ray
+        self._ray: Any = ray
         threads = max(1, int(options.setdefault("num_cpus", 1)))
-        make = ray.remote(**options)(Collector).remote
-        self._actors = [make(config, num_games, policy, seed, threads) for seed in seeds]
+        actor: Any = ray.remote(**options)(Collector)
+        self._actors = [actor.remote(config, num_games, policy, seed, threads) for seed in seeds]
 
     def collect(self, weights: dict[str, np.ndarray], steps: int) -> list[Rollout]:
         """Let all of them play at the same time; returns a rollout for each seed, in order.
