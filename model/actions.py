@@ -76,13 +76,22 @@ def batch_to_vectors(action: Mapping[str, Any], shape: tuple[int, ...]) -> np.nd
             raise UserError(f"action {key!r} must have shape {expected}, got {values.shape}")
         if key == "camera":
             if not np.isfinite(values).all():
-                raise UserError(f"camera must be finite (pitch, yaw) in degrees, got {value!r}")
+                raise UserError(
+                    f"camera must be finite (pitch, yaw) in degrees, got {_first(values, np.isfinite(values))}"
+                )
             vectors[..., PITCH:] = np.clip(values, -CAMERA_LIMIT, CAMERA_LIMIT)
         else:
-            if not ((values == 0) | (values == 1)).all():
-                raise UserError(f"button {key!r} must be 0 or 1, got {value!r}")
+            right = (values == 0) | (values == 1)
+            if not right.all():
+                raise UserError(f"button {key!r} must be 0 or 1, got {_first(values, right)}")
             vectors[..., BUTTON_INDEX[key]] = values
     return vectors
+
+
+def _first(values: np.ndarray, right: np.ndarray) -> str:
+    """Say in one line which of ``values`` is the first that is not ``right``."""
+    at = tuple(map(int, np.argwhere(~right)[0]))
+    return f"{values.item(*at)!r}" + (f" at {list(at)}" if at else "")
 
 
 def vectors_to_batch(vectors: np.ndarray) -> dict[str, np.ndarray]:

@@ -8,13 +8,14 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from latentcraft.agents.learning.games import Task
+from latentcraft.agents.planner import PlannerConfig
 from latentcraft.agents.seeds import read_seeds
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
@@ -27,8 +28,9 @@ class AgentEvaluateConfig:
     """Keys of ``latentcraft agent evaluate``."""
 
     policies: tuple[str, ...] = ("random", "explorer")
-    """Who plays: ``random``, ``explorer`` (the recorder's, which reads the reference world's state), policies' files,
-    or folders of trainings. The others are held against the first, game by game."""
+    """Who plays: ``random``, ``explorer`` (the recorder's, which reads the reference world's state), ``planner`` (a
+    search that tries moves out in the world it plays in), policies' files, or folders of trainings. The others are held
+    against the first, game by game."""
     checkpoints: bool = False
     """Of a training's folder take every kept policy instead of the newest."""
     worlds: tuple[Literal["voxel", "dream"], ...] = ("voxel",)
@@ -43,6 +45,8 @@ class AgentEvaluateConfig:
     """1 draws moves as a policy says, 0 takes the likeliest."""
     games: int = 16
     """Games played at the same time."""
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    """How far and how broadly the planner looks ahead."""
     checkpoint: Path | None = None
     """The dream's checkpoint file; null takes the shipped one."""
     denoising: int = 2
@@ -118,6 +122,7 @@ def evaluate(config: AgentEvaluateConfig, *, report: Callable[[str], None] = lam
             played = play_games(
                 net or name, seeds, world=world, task=config.task, length=config.length, batch=config.games,
                 checkpoint=config.checkpoint, denoising=config.denoising, temperature=config.temperature,
+                planner=config.planner,
             )  # fmt: skip
             rows.append(Row(
                 name, world, played.returns.tolist(), bootstrap(played.returns),

@@ -12,20 +12,27 @@ from latentcraft.agents.learning.moves import MOVES, held_moves
 from latentcraft.agents.learning.network import PolicyNet
 from latentcraft.agents.learning.policy import choose_moves, load_policy_file
 from latentcraft.agents.learning.sight import Sight
+from latentcraft.agents.planner import Planner, PlannerConfig
 from latentcraft.envs.vector import WorldVectorEnv
 from latentcraft.errors import UserError
 from latentcraft.model.actions import vectors_to_batch
 from latentcraft.simulator.protocol import World
 
-RANDOM, EXPLORER = "random", "explorer"
-"""Players that are no files: moves drawn evenly; the recorder's explorer, which reads the reference world's state."""
+RANDOM, EXPLORER, PLANNER = "random", "explorer", "planner"
+"""Players that are no files: moves drawn evenly; the recorder's explorer, which reads the reference world's state; a
+search in branches of the game (:mod:`latentcraft.agents.planner`), which sees the world's own future."""
 
 
 class Crowd(Protocol):
     """Plays ``n`` games at once; what it does in one depends on that game and its seed alone."""
 
-    def act(self, frames: np.ndarray) -> np.ndarray:
-        """Return the next chunk's actions ``float32 (n, f, 20)``, having seen last frames ``uint8 (n, H, W, 3)``."""
+    def act(self, frames: np.ndarray, over: np.ndarray) -> np.ndarray:
+        """Return the next chunk's actions ``float32 (n, f, 20)``.
+
+        Args:
+            frames: last seen, ``uint8 (n, H, W, 3)``.
+            over: ``bool (n,)``: games that are decided, where it does not matter what is done.
+        """
         ...
 
 
@@ -36,7 +43,7 @@ class RandomCrowd:
         self._rngs = [np.random.default_rng([seed, 0xE7]) for seed in seeds]
         self._chunk = chunk
 
-    def act(self, frames: np.ndarray) -> np.ndarray:
+    def act(self, frames: np.ndarray, over: np.ndarray) -> np.ndarray:
         """See :class:`Crowd`."""
         return _hold(np.array([rng.integers(len(MOVES)) for rng in self._rngs]), self._chunk)
 
@@ -49,7 +56,7 @@ class LearnedCrowd:
         self._rngs = [np.random.default_rng([seed, 0xE7]) for seed in seeds]
         self._sight, self._begun = Sight(net.config.sight, len(seeds)), False
 
-    def act(self, frames: np.ndarray) -> np.ndarray:
+    def act(self, frames: np.ndarray, over: np.ndarray) -> np.ndarray:
         """See :class:`Crowd`."""
         seen = self._sight.see(frames) if self._begun else self._sight.begin(frames)
         self._begun = True
@@ -64,9 +71,25 @@ class ExplorerCrowd:
         self._world = world
         self._explorers = [Explorer(seed, task=world.spec.task) for seed in seeds]
 
-    def act(self, frames: np.ndarray) -> np.ndarray:
+    def act(self, frames: np.ndarray, over: np.ndarray) -> np.ndarray:
         """See :class:`Crowd`."""
         return np.stack([explorer.act(self._world, i) for i, explorer in enumerate(self._explorers)])
+
+
+class PlannerCrowd:
+    """Searches in one game after the other; the candidates of each are one batch."""
+
+    def __init__(self, world: World, seeds: Sequence[int], config: PlannerConfig | None) -> None:
+        self._planner, self._chunk = Planner(world, seeds, config), world.spec.chunk
+
+    def act(self, frames: np.ndarray, over: np.ndarray) -> np.ndarray:
+        """See :class:`Crowd`."""
+        moves = [0 if done else self._planner.act(index) for index, done in enumerate(over)]
+        return _hold(np.array(moves), self._chunk)
+
+    def close(self) -> None:
+        """Close the games it imagined in."""
+        self._planner.close()
 
 
 @dataclass(frozen=True)
@@ -87,10 +110,11 @@ def check_player(name: str) -> PolicyNet | None:
     Raises:
         UserError: no such player, or a bad file.
     """
-    if name in (RANDOM, EXPLORER):
+    if name in (RANDOM, EXPLORER, PLANNER):
         return None
     if Path(name).suffix != ".safetensors":
-        raise UserError(f"no player {name!r}; give {RANDOM}, {EXPLORER}, a policy.safetensors or a training's folder")
+        known = f"{RANDOM}, {EXPLORER}, {PLANNER}, a policy.safetensors or a training's folder"
+        raise UserError(f"no player {name!r}; give {known}")
     return load_policy_file(name).net
 
 
@@ -105,20 +129,24 @@ def play_games(
     checkpoint: Path | None = None,
     denoising: int = 2,
     temperature: float = 1.0,
+    planner: PlannerConfig | None = None,
 ) -> Played:
     """Play one game from each seed.
 
     Args:
-        player: ``random``, ``explorer`` or a network.
+        player: ``random``, ``explorer``, ``planner`` or a network.
         seeds: of the games.
         world: ``voxel``, ``dream``, or a World of as many games as there are seeds, which the caller closes.
         task: what pays.
         length: steps until a game is cut off.
-        batch: games at the same time.
+        batch: games at the same time; a planner plays one after the other.
         checkpoint: the dream's; None takes the shipped one.
         denoising: steps of the dream.
         temperature: of a network's moves; 0 takes the likeliest.
+        planner: how far the planner looks; None takes its defaults.
     """
+    if player == PLANNER and isinstance(world, str):
+        batch = 1  # its candidates are a batch already, and taking them from game to game costs more than planning
     parts = []
     for first in range(0, len(seeds), batch):
         some = list(seeds[first : first + batch])
@@ -126,18 +154,25 @@ def play_games(
             world, num_envs=len(some), task=task, checkpoint=checkpoint, steps=denoising, info_frames=False,
             per_frame_actions=True, autoreset_mode="Disabled", max_episode_steps=length, stay_ended=True,
         )  # fmt: skip
+        crowd = _gather(player, env.world, some, temperature, planner)
         try:
-            parts.append(_play(env, _gather(player, env.world, some, temperature), some, length))
+            parts.append(_play(env, crowd, some, length))
         finally:
+            if isinstance(crowd, PlannerCrowd):
+                crowd.close()
             if isinstance(world, str):
                 env.close()
     names = ("returns", "lengths", "ended")
     return Played(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _gather(player: str | PolicyNet, world: World, seeds: Sequence[int], temperature: float) -> Crowd:
+def _gather(
+    player: str | PolicyNet, world: World, seeds: Sequence[int], temperature: float, planner: PlannerConfig | None
+) -> Crowd:
     if isinstance(player, PolicyNet):
         return LearnedCrowd(player, seeds, world.spec.chunk, temperature)
+    if player == PLANNER:
+        return PlannerCrowd(world, seeds, planner)
     return RandomCrowd(seeds, world.spec.chunk) if player == RANDOM else ExplorerCrowd(world, seeds)
 
 
@@ -147,7 +182,7 @@ def _play(env: WorldVectorEnv, crowd: Crowd, seeds: list[int], length: int) -> P
     over = ended = np.zeros(len(seeds), bool)
     for _ in range(length):
         lengths += ~over
-        frames, rewards, terminated, truncated, _ = env.step(vectors_to_batch(crowd.act(frames)))
+        frames, rewards, terminated, truncated, _ = env.step(vectors_to_batch(crowd.act(frames, over)))
         returns += rewards  # an ended game pays 0
         ended, over = ended | terminated, over | terminated | truncated
         if over.all():
