@@ -208,7 +208,7 @@ class DynamicsStage:
         """
         b, t = clips.latents.shape[:2]
         shape, share = clips.latents[:, 0].shape, self.ranks.share
-        whole = (self.config.batch, *shape[1:])  # of all processes
+        whole = (b * self.ranks.count, *shape[1:])  # of all processes
         cache = self.network.empty_cache(b, (shape[2], shape[3]))
         guided = share(torch.rand(whole[0], generator=generator)) < self.config.guided_share
         part = share(torch.rand(whole[0], generator=generator))

@@ -8,9 +8,10 @@ wrapper of ``DistributedDataParallel`` does not stand.
 
 **What is the same.** The processes among themselves: to the bit, on processors of one kind. A run of several processes
 broken off and resumed: to the bit, as one of a single process. One number of processes against another: the same
-samples, noise, losses and norms as formulas, so that steps differ only by how sums over the batch and products of
-other sizes round. Training then lets that grow: after a few steps in fp32 weights differ in the fifth digit, after
-thousands two runs are two runs, as they are on two kinds of processors.
+samples, noise, losses and norms as formulas, so that a step differs only by how sums over the batch and products of
+other sizes round. Training lets that grow, first where a gradient is nearly zero and AdamW divides it by its own size:
+after 8 steps of the smoke preset's transformer in fp32 no weight was further off than 0.0005. After thousands, two
+numbers of processes are two runs, as two kinds of processors are.
 """
 
 import os
