@@ -1,10 +1,8 @@
 """Two processes train as one does: alike among themselves, near the single one, and resumable however they ended."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,9 @@ from safetensors.torch import load_file
 from latentcraft.__main__ import main
 from latentcraft.configs.compose import compose_config
 from latentcraft.errors import UserError
+from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train import run
+from latentcraft.model.train.loop import Interrupted, LoopConfig, run_stage, saved_step
 from latentcraft.model.train.ranks import ALONE, Ranks
 
 STAGES = ("autoencoder", "depth", "body", "motion", "dynamics")
@@ -27,24 +27,30 @@ SHORT = [
 """Every kind of step there is, each a few times."""
 
 WATCHED = """
-import os, sys
+import os, signal, sys
 from pathlib import Path
 import torch
 from latentcraft.__main__ import main
 from latentcraft.model.train import run
 
-out = Path(sys.argv[1])
-out.mkdir(exist_ok=True)
-(out / f"pid.{os.environ['RANK']}").write_text(str(os.getpid()))
+out, blow = Path(sys.argv[1]), sys.argv[2].split(":")  # stage, step, signal
 run_stage = run.run_stage
 
 def watched(stage, loop, directory, ranks):
+    train_step = stage.train_step
+
+    def struck(step, steps):
+        if ranks.rank == 1 and [stage.name, str(step)] == blow[:2]:
+            os.kill(os.getpid(), getattr(signal, blow[2]))
+        return train_step(step, steps)
+
+    stage.train_step = struck
     progress = run_stage(stage, loop, directory, ranks)
     torch.save(stage.optimizer.masters, out / f"{stage.name}.weights.{ranks.rank}")
     return progress
 
 run.run_stage = watched
-sys.exit(main(["train", *sys.argv[2:]]))
+sys.exit(main(["train", *sys.argv[3:]]))
 """
 
 
@@ -56,34 +62,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-class Pair:
-    """A training of two processes."""
-
-    def __init__(self, data: Path, out: Path, script: Path):
-        script.write_text(WATCHED)
-        self.out, self.log = out, script.with_suffix(".log")
-        with self.log.open("wb") as log:
-            self.torchrun = subprocess.Popen(
-                [
-                    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script),
-                    str(out), *SHORT, f"data={data}", f"out={out}",
-                ], stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )  # fmt: skip
-
-    def end(self) -> int:
-        """Wait until all processes have ended; returns torchrun's exit status."""
-        return self.torchrun.wait(timeout=240)
-
-    def signal_second(self, kind: signal.Signals, *, once_saved: str) -> str:
-        """Wait for the first save of a stage and send a signal to the second process; returns what was said."""
-        state, pid = self.out / f"{once_saved}.state.pt", self.out / "pid.1"
-        while self.torchrun.poll() is None and not (state.exists() and pid.exists()):
-            time.sleep(0.005)
-        assert self.torchrun.poll() is None, self.log.read_text()[-2000:]
-        os.kill(int(pid.read_text()), kind)
-        assert self.end() != 0
-        pid.unlink()
-        return self.log.read_text()
+def train_two(data: Path, out: Path, blow: str = "never") -> str:
+    """Train with two processes, of which the second is struck at some step; returns what they said."""
+    out.mkdir(exist_ok=True)
+    script = out.with_suffix(".py")
+    script.write_text(WATCHED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(
+        [*command, str(out), blow, *SHORT, f"data={data}", f"out={out}"], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280, text=True,
+    )  # fmt: skip
+    assert (done.returncode == 0) == (blow == "never"), done.stdout[-6000:]
+    return done.stdout
 
 
 def masters(path: Path) -> dict[str, torch.Tensor]:
@@ -94,36 +84,70 @@ def masters(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not torch.distributed.is_available() or sys.platform == "win32", reason="needs gloo and POSIX")
 def test_two_processes_train_as_one_does(data: Path, tmp_path: Path):
-    pair = Pair(data, tmp_path / "unbroken", tmp_path / "unbroken.py")
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert "2 processes, 1 threads" in train_two(data, unbroken)
     assert main(["train", *SHORT, f"data={data}", f"out={tmp_path / 'one'}"]) == 0
-    assert pair.end() == 0, pair.log.read_text()[-3000:]
-    assert "2 processes, 1 threads" in pair.log.read_text()
     for stage in STAGES:
-        first, second = (masters(pair.out / f"{stage}.weights.{rank}") for rank in (0, 1))
+        first, second = (masters(unbroken / f"{stage}.weights.{rank}") for rank in (0, 1))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first), stage
         alone = torch.load(tmp_path / "one" / f"{stage}.state.pt", weights_only=True)["stage"]["masters"]
         # Rounding, grown over a few steps; see the docstring of model/train/ranks.py. A step moves weights by 0.01.
         assert all((first[name] - alone[name]).abs().max() < 2e-3 for name in first), stage
         assert any(not torch.equal(first[name], alone[name]) for name in first)  # it was shared indeed
-    assert len((pair.out / "dynamics.log.jsonl").read_text().splitlines()) == 2  # one process writes: loss, validation
+    assert len((unbroken / "dynamics.log.jsonl").read_text().splitlines()) == 2  # one process writes: loss, validation
 
-    broken = tmp_path / "broken"
-    said = Pair(data, broken, tmp_path / "stopped.py").signal_second(signal.SIGTERM, once_saved="autoencoder")
-    assert "the same command goes on from there" in said  # the signal to one stopped both, after a save
-    assert "lost the others" not in said
-    said = Pair(data, broken, tmp_path / "killed.py").signal_second(signal.SIGKILL, once_saved="motion")
-    assert "Traceback" not in said.split("torch.distributed.run")[0] or "lost the others" in said
-    assert not (broken / "latentcraft.safetensors").exists()
-    last = Pair(data, broken, tmp_path / "resumed.py")
-    assert last.end() == 0, last.log.read_text()[-3000:]
-    unbroken, again = (load_file(out / "latentcraft.safetensors") for out in (pair.out, broken))
-    assert unbroken.keys() == again.keys()
-    assert all(torch.equal(unbroken[name], again[name]) for name in unbroken)
+    train_two(data, broken, "dynamics:3:SIGKILL")
+    assert saved_step("dynamics", broken) == 3
+    train_two(data, broken)
+    whole, again = (load_file(out / "latentcraft.safetensors") for out in (unbroken, broken))
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_a_batch_that_cannot_be_shared_is_named_before_anything_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    config = compose_config("train", [*SHORT, f"data={tmp_path}", f"out={tmp_path / 'run'}", "dynamics.batch=3"])
+class Counting:
+    """A stage of one weight."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self.net = torch.nn.Linear(1, 1)
+        self.optimizer = MasterOptimizer(self.net, OptimizerConfig(warmup=1))
+
+    def train_step(self, step: int, steps: int) -> dict[str, float]:
+        self.net(torch.ones(1, 1)).sum().backward()
+        self.optimizer.step(step, steps)
+        return {"loss": 1.0}
+
+    def validate(self, step: int, directory: Path) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, object]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.optimizer.load_state_dict(state)
+
+
+def test_a_signal_or_a_bad_loss_elsewhere_stops_this_process_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    config = LoopConfig(steps=30)
+    monkeypatch.setattr(Ranks, "anywhere", lambda self, *facts: [True, *facts[1:]])
+    with pytest.raises(Interrupted, match="counting stopped at step 1 of 30"):
+        run_stage(Counting(), config, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(Ranks, "means", lambda self, figures: {name: float("nan") for name in figures})
+    with pytest.warns(UserWarning, match="counting diverged at step 11: .*back to step 1"), pytest.raises(UserError):
+        run_stage(Counting(), config, tmp_path)
+
+
+def test_only_the_first_process_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(Ranks, "rank", 1)
+    assert run_stage(Counting(), LoopConfig(steps=3, save_seconds=0.0), tmp_path).step == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_cannot_be_shared_is_named_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    config = compose_config("train", [*SHORT, f"data={tmp_path}", f"out={tmp_path}", "dynamics.batch=3"])
     assert isinstance(config, run.TrainConfig)
     monkeypatch.setattr(Ranks, "count", 2)
     with pytest.raises(UserError, match=r"dynamics\.batch=3 cannot be shared evenly by 2 processes; set .*batch=4"):
