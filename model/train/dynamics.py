@@ -42,6 +42,10 @@ UNKNOWN = 0.9
 """Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
+NOT_MATRICES = (
+    "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read", "refiner.write"
+)  # fmt: skip
+"""Weights of the transformer that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,8 @@ class DynamicsStage:
         network = SpacetimeDiT(model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
-            network, config.optimizer, not_matrices=(
-                "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read",
-                "refiner.write",
-            ), average_gradients=ranks.average,
-        )  # fmt: skip
+            network, config.optimizer, not_matrices=NOT_MATRICES, average_gradients=ranks.average
+        )
         self.network = network.to(dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.adversary = None
