@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from latentcraft.model.actions import ACTION_SIZE
 from latentcraft.model.attention import KVCache
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
+from latentcraft.model.checkpoint import WorldModel
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.dit import SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
@@ -84,7 +85,7 @@ def training_bytes(network: nn.Module, optimizer: MasterOptimizer) -> int:
 
 @torch.no_grad()
 def dream_flops(
-    autoencoder: Autoencoder, motion: Motion, depth: DepthNet, dit: SpacetimeDiT, frame_size: tuple[int, int],
+    autoencoder: Autoencoder, motion: Motion, depth: DepthNet | None, dit: SpacetimeDiT, frame_size: tuple[int, int],
     steps: int,
 ) -> dict[str, float]:
     """Count one dreamed chunk of one world at full context, part by part."""
@@ -96,7 +97,8 @@ def dream_flops(
     cache = FullCache(**vars(dit.empty_cache(1, grid)))
     with counting(flops, "guess"):
         picture = torch.zeros(1, 3, *frame_size, device=device, dtype=dtype)  # the last one, decoded when it was shown
-        depth.distances(picture.float(), torch.zeros(1, device=device))
+        if depth is not None:
+            depth.distances(picture.float(), torch.zeros(1, device=device))
         guess = Guesser(autoencoder, motion)(chunk, actions, picture=picture)
     with counting(flops, "transformer"):
         latents = denoise(dit, cache, guess, chunk, actions, steps=steps)
@@ -104,6 +106,16 @@ def dream_flops(
     with counting(flops, "decoding"):
         autoencoder.decode_pixels(latents.flatten(0, 1))
     return flops
+
+
+def frame_flops(world: WorldModel, steps: int) -> float:
+    """Return what a dreamed frame of a loaded world costs; see :attr:`Sizes.dream_flops`."""
+    with torch.device("meta"):
+        dit, autoencoder = SpacetimeDiT(world.dit.config), Autoencoder(world.autoencoder.config)
+        motion, depth = Motion(world.motion.config), None
+        if world.scene is not None:
+            depth = DepthNet(world.scene.depth.config)
+    return sum(dream_flops(autoencoder, motion, depth, dit, world.frame_size, steps).values()) / dit.config.chunk
 
 
 def train_flops(config: TrainConfig, autoencoder: Autoencoder, motion: Motion, dit: SpacetimeDiT) -> float:
