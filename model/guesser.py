@@ -166,11 +166,15 @@ class Guesser:
             parts.insert(0, earlier.unflatten(0, (len(latents), -1)))
         frames = torch.cat(parts, 1).contiguous().cpu().numpy()
         news, spread = surprise(latents, guess).cpu().numpy(), guess.spread[..., 0].cpu().numpy()
-        for index, place in enumerate(places):
+
+        def sharpen(index: int) -> None:
+            place = places[index]
             if place is not None:
                 if last_only and place.ahead is not None:
                     place.ahead = Views(*(part[-1:] for part in place.ahead))
                 frames[index] = place.sharpened(frames[index], news[index], spread[index])
+
+        list(POOL.map(sharpen, range(len(places))))
         return Shown(frames, picture)
 
     @staticmethod
