@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def main(config: BenchConfig) -> int:
         "reference": lambda: reference_speed(config.seconds),
     }
     for kind in config.precisions:
-        sections[dream_key(kind)] = lambda kind=kind: dream_speed(config, kind)
+        sections[dream_key(kind)] = partial(dream_speed, config, kind)
     if config.training:
         sections["training"] = training_speed
     report: dict[str, Any] = {"machine": machine()}

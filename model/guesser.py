@@ -144,9 +144,7 @@ class Guesser:
         return views, seen
 
     @torch.no_grad()
-    def show(
-        self, latents: Tensor, guess: Guess, places: Sequence[Place | None], *, last_only: bool = False
-    ) -> Shown:
+    def show(self, latents: Tensor, guess: Guess, places: Sequence[Place | None], *, last_only: bool = False) -> Shown:
         """Return the frames of dreamed chunks ``(b, f, h, w, c)``: decoded, with remembered pixels over them where both
         show the same.
 

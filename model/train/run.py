@@ -231,7 +231,11 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
             walked = config.body.episodes if saved_step(BodyStage.name, out) < config.body.steps else 1
             moments = [
                 survey(
-                    part[:: -(-len(part) // walked)], autoencoder, depth, chunk=config.body.model.chunk, device=device,
+                    part[:: -(-len(part) // walked)],
+                    autoencoder,
+                    depth,
+                    chunk=config.body.model.chunk,
+                    device=device,
                     quiet=not ranks.first,
                 )  # fmt: skip
                 for part in parts

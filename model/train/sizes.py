@@ -85,7 +85,11 @@ def training_bytes(network: nn.Module, optimizer: MasterOptimizer) -> int:
 
 @torch.no_grad()
 def dream_flops(
-    autoencoder: Autoencoder, motion: Motion, depth: DepthNet | None, dit: SpacetimeDiT, frame_size: tuple[int, int],
+    autoencoder: Autoencoder,
+    motion: Motion,
+    depth: DepthNet | None,
+    dit: SpacetimeDiT,
+    frame_size: tuple[int, int],
     steps: int,
 ) -> dict[str, float]:
     """Count one dreamed chunk of one world at full context, part by part."""

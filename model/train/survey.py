@@ -53,7 +53,12 @@ class BodyData(NamedTuple):
 
 
 def survey(
-    files: list[Path], autoencoder: Autoencoder, depth: DepthNet, *, chunk: int, device: str = "cpu",
+    files: list[Path],
+    autoencoder: Autoencoder,
+    depth: DepthNet,
+    *,
+    chunk: int,
+    device: str = "cpu",
     quiet: bool = False,
 ) -> BodyData | None:
     """Walk through encoded episodes chunk by chunk, each with a memory that fills as a dream's would.
