@@ -9,12 +9,14 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from latentcraft.agents.bench_table import sizes_table, table
 from latentcraft.agents.rollout import pad_to_chunks
 from latentcraft.agents.script import load_script
 from latentcraft.errors import UserError
@@ -27,6 +29,9 @@ WARMUP = 8
 MATMUL_REPEATS = 10
 MATMUL_SIZE = 2048
 """Side of the square matrices of the peak measurement; large enough that overheads vanish."""
+BATCH = 16
+"""Worlds of the batch that is held against a single one."""
+PRESETS = ("smoke", "cpu", "gpu", "gpu-large")
 COMPILE_TRAINING = False
 """``torch.compile`` takes minutes before the first step; long trainings win it back, a benchmark does not."""
 
@@ -41,12 +46,18 @@ class BenchConfig:
     """The dream's checkpoint file; null takes the shipped one."""
     steps: tuple[int, ...] = (1, 2, 4)
     """Denoising steps to measure the dream at."""
+    precisions: tuple[str, ...] = ("auto",)
+    """Number formats to measure the dream in: ``fp32``, ``bf16``; ``auto`` is what this machine multiplies fastest."""
     chunks: int = 50
     """Chunks of the dream to measure at each number of steps."""
+    batch: bool = True
+    """Measure a batch of 16 dreams too, at the largest number of steps and a fifth of the chunks."""
     seconds: float = 3.0
     """How long to measure the reference world."""
     training: bool = True
     """Measure the training speed too."""
+    sizes: bool = False
+    """Measure nothing; print what the training presets cost in FLOPs and memory."""
 
 
 def main(config: BenchConfig) -> int:
@@ -54,11 +65,17 @@ def main(config: BenchConfig) -> int:
     if config.chunks < 1 or config.seconds <= 0 or not config.steps:
         raise UserError("chunks and seconds must be above zero and steps not empty")
     check_dream(config)
+    if config.sizes:
+        counted = preset_sizes()
+        print(json.dumps(counted, indent=2) if config.json is True else sizes_table(counted))
+        write(counted, config.json)
+        return 0
     sections: dict[str, Callable[[], dict[str, Any]]] = {
         "matmul": matmul_peak,
         "reference": lambda: reference_speed(config.seconds),
-        "dream": lambda: dream_speed(config),
     }
+    for kind in config.precisions:
+        sections[dream_key(kind)] = partial(dream_speed, config, kind)
     if config.training:
         sections["training"] = training_speed
     report: dict[str, Any] = {"machine": machine()}
@@ -67,11 +84,33 @@ def main(config: BenchConfig) -> int:
             print(f"measuring {name}...", end="\x1b[K\r", file=sys.stderr, flush=True)
         report[name] = measure() | {"peak_memory_mb": peak_memory()}
     print(json.dumps(report, indent=2) if config.json is True else table(report))
-    if isinstance(config.json, Path):
-        with replacing(config.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"written to {config.json}")
+    write(report, config.json)
     return 0
+
+
+def write(report: dict[str, Any], path: bool | Path | None) -> None:
+    """Write figures as JSON where ``path`` is a file."""
+    if isinstance(path, Path):
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+        print(f"written to {path}")
+
+
+def dream_key(kind: str) -> str:
+    """Return the name of the section with the dream's figures in the number format ``kind``."""
+    return "dream" if kind == "auto" else f"dream_{kind}"
+
+
+def preset_sizes() -> dict[str, Any]:
+    """Return what each training preset costs, see :class:`latentcraft.model.train.sizes.Sizes`."""
+    from latentcraft.configs.compose import compose_config
+    from latentcraft.model.train.sizes import sizes
+
+    counted = {}
+    for preset in PRESETS:
+        training: Any = compose_config("train", ["data=x", "out=y", f"preset={preset}"])
+        counted[preset] = asdict(sizes(training))
+    return counted
 
 
 def check_dream(config: BenchConfig) -> None:
@@ -81,6 +120,9 @@ def check_dream(config: BenchConfig) -> None:
     unknown = [steps for steps in config.steps if steps not in STEPS]
     if unknown:
         raise UserError(f"steps must be among {', '.join(map(str, STEPS))}, got {unknown[0]}")
+    for kind in config.precisions:
+        if kind not in precisions():
+            raise UserError(f"precisions must be among {', '.join(precisions())}, got {kind}")
     if config.checkpoint is not None and not config.checkpoint.is_file():
         raise UserError(f"no checkpoint at {config.checkpoint}; give checkpoint=FILE.safetensors")
 
@@ -145,28 +187,57 @@ def reference_speed(seconds: float) -> dict[str, Any]:
         world.close()
 
 
-def dream_speed(config: BenchConfig) -> dict[str, Any]:
-    """Return, for each number of steps, times per chunk with decoding and frames/s at batch 1."""
-    from latentcraft.model.checkpoint import SHIPPED
+def dream_speed(config: BenchConfig, kind: str = "auto") -> dict[str, Any]:
+    """Return, for each number of steps, times per chunk with decoding and frames/s at batch 1; then those of a batch.
+
+    Beside each stands ``peak_share``: its products of matrices and convolutions (counted, see
+    :mod:`latentcraft.model.train.sizes`) per second, as a share of the peak measured in the same number format.
+    """
+    from latentcraft.model.checkpoint import SHIPPED, load_checkpoint
+    from latentcraft.model.precision import fast_dtype, matmul_flops
+    from latentcraft.model.train.sizes import frame_flops
+    from latentcraft.simulator.dream.world import DreamWorld
 
     if config.checkpoint is None and not SHIPPED.is_file():
         # A source tree without the shipped weights still has a machine, a reference world and a training to measure.
         return {"not_available": f"no checkpoint at {SHIPPED}; give checkpoint=FILE.safetensors"}
-    world: Any = make_world("dream", checkpoint=config.checkpoint, steps=config.steps[0])
-    try:
-        figures: dict[str, Any] = {"frame_size": list(world.spec.frame_size), "chunk": world.spec.chunk, "batch": 1}
-        figures["precision"] = str(next(world.model.dit.parameters()).dtype).removeprefix("torch.")
-        for steps in config.steps:
-            world.steps = steps
-            times = chunk_times(world, chunks=config.chunks)
-            figures[f"steps_{steps}"] = {
-                "chunk_ms_median": round(1000 * float(np.median(times)), 1),
-                "chunk_ms_p95": round(1000 * float(np.percentile(times, 95)), 1),
-                "frames_per_second": round(len(times) * world.spec.chunk / sum(times), 1),
-            }
-        return figures
-    finally:
-        world.close()
+    dtype = precisions()[kind] or fast_dtype()
+    model = load_checkpoint(config.checkpoint, dtype=dtype)
+    peak = matmul_flops(dtype, MATMUL_SIZE, repeats=MATMUL_REPEATS)
+    chunk = model.dit.config.chunk
+
+    def measured(world: World, steps: int, chunks: int) -> dict[str, Any]:
+        times, games = chunk_times(world, chunks=chunks), world.spec.num_worlds
+        speed = len(times) * chunk * games / sum(times)
+        return {
+            "chunk_ms_median": round(1000 * float(np.median(times)), 1),
+            "chunk_ms_p95": round(1000 * float(np.percentile(times, 95)), 1),
+            "frames_per_second": round(speed, 1),
+            "peak_share": round(speed * frame_flops(model, steps) / peak, 3),
+        }
+
+    figures: dict[str, Any] = {"frame_size": list(model.frame_size), "chunk": chunk, "batch": 1}
+    figures["precision"] = str(dtype).removeprefix("torch.")
+    world = DreamWorld(checkpoint=model, steps=config.steps[0])
+    for steps in config.steps:
+        world.steps = steps
+        figures[f"steps_{steps}"] = measured(world, steps, config.chunks)
+        figures[f"steps_{steps}"]["frame_gflops"] = round(frame_flops(model, steps) / 1e9, 2)
+    if config.batch:
+        steps = max(config.steps)
+        several = measured(
+            DreamWorld(num_worlds=BATCH, checkpoint=model, steps=steps), steps, max(1, config.chunks // 5)
+        )
+        ratio = several["frames_per_second"] / max(figures[f"steps_{steps}"]["frames_per_second"], 1e-9)
+        figures[f"batch_{BATCH}"] = {"steps": steps, "times_one_world": round(ratio, 2), **several}
+    return figures
+
+
+def precisions() -> dict[str, Any]:
+    """Return the number formats by name; None stands for the fastest."""
+    import torch
+
+    return {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def training_speed() -> dict[str, Any]:
@@ -190,57 +261,19 @@ def training_speed() -> dict[str, Any]:
 
 
 def chunk_times(world: World, *, chunks: int | None = None, seconds: float = float("inf")) -> list[float]:
-    """Play the tour in ``world`` (one game) round and round; return the time of each chunk after the warm-up."""
+    """Play the tour in ``world`` round and round; return the time of each chunk of all games after the warm-up."""
     actions = pad_to_chunks(load_script("tour", chunk=world.spec.chunk).actions, world.spec.chunk)
     parts = actions.reshape(-1, world.spec.chunk, actions.shape[-1])
-    world.reset([Start(seed=HELD_OUT_SEED)])
+    games = world.spec.num_worlds
+    world.reset([Start(seed=HELD_OUT_SEED + game) for game in range(games)])
     turns = iter(range(10**9))
 
     def step() -> None:
-        world.step(parts[next(turns) % len(parts)][None])
+        world.step(np.repeat(parts[next(turns) % len(parts)][None], games, 0))
 
     for _ in range(WARMUP):
         step()
     return _repeat(step, seconds, chunks)
-
-
-def table(report: dict[str, Any]) -> str:
-    """Return the report as lines of name and figures."""
-    machine, rows = report["machine"], []
-    rows.append(("machine", f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads"))
-    rows.append(("software", f"torch {machine['torch']} on {machine['device']}, Python {machine['python']}"))
-    peaks = report["matmul"]
-    rows.append(("matrix product", f"{peaks['fp32_gflops']:g} GFLOP/s fp32, {peaks['bf16_gflops']:g} GFLOP/s bf16"))
-    reference = report["reference"]
-    height, width = reference["frame_size"]
-    rows.append(("reference world", f"{reference['frames_per_second']:g} frames/s, {width}x{height}, one core"))
-    dream = report["dream"]
-    if "not_available" in dream:
-        rows.append(("dream", f"not available: {dream['not_available']}"))
-    for name, figures in dream.items():
-        if name.startswith("steps_"):
-            rows.append((
-                f"dream, {name[6:]} steps".replace(" 1 steps", " 1 step"),
-                f"{figures['frames_per_second']:g} frames/s; a chunk of {dream['chunk']} frames takes "
-                f"{figures['chunk_ms_median']:g} ms (p95 {figures['chunk_ms_p95']:g} ms), {dream['precision']}",
-            ))  # fmt: skip
-    if "training" in report:
-        rows.append(("training", training_row(report["training"])))
-    memory = [(name, report[name].get("peak_memory_mb")) for name in report if name != "machine"]
-    rows.append(("peak memory", ", ".join(f"{mb:g} MB after {name}" for name, mb in memory if mb) or "unknown"))
-    return "\n".join(f"{name:<18}{figures}" for name, figures in rows)
-
-
-def training_row(figures: dict[str, Any]) -> str:
-    """Return the training's figures in one line, with all that makes them comparable."""
-    if "not_available" in figures:
-        return f"not available: {figures['not_available']}"
-    return (
-        f"{figures['frames_per_second']:g} frames/s ({figures['noised_frames_per_second']:g} noised); a step takes "
-        f"{figures['step_seconds']:g} s, {figures['parameters'] / 1e6:.0f}M parameters, {figures['precision']}, "
-        f"{'compiled' if figures['compiled'] else 'eager'}, "
-        f"{'with' if figures['bootstrap_steps'] else 'without'} bootstrap steps"
-    )
 
 
 def _repeat(call: Callable[[], Any], seconds: float, times: int | None = None) -> list[float]:

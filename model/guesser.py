@@ -144,9 +144,7 @@ class Guesser:
         return views, seen
 
     @torch.no_grad()
-    def show(
-        self, latents: Tensor, guess: Guess, places: Sequence[Place | None], *, last_only: bool = False
-    ) -> Shown:
+    def show(self, latents: Tensor, guess: Guess, places: Sequence[Place | None], *, last_only: bool = False) -> Shown:
         """Return the frames of dreamed chunks ``(b, f, h, w, c)``: decoded, with remembered pixels over them where both
         show the same.
 
@@ -166,11 +164,15 @@ class Guesser:
             parts.insert(0, earlier.unflatten(0, (len(latents), -1)))
         frames = torch.cat(parts, 1).contiguous().cpu().numpy()
         news, spread = surprise(latents, guess).cpu().numpy(), guess.spread[..., 0].cpu().numpy()
-        for index, place in enumerate(places):
+
+        def sharpen(index: int) -> None:
+            place = places[index]
             if place is not None:
                 if last_only and place.ahead is not None:
                     place.ahead = Views(*(part[-1:] for part in place.ahead))
                 frames[index] = place.sharpened(frames[index], news[index], spread[index])
+
+        list(POOL.map(sharpen, range(len(places))))
         return Shown(frames, picture)
 
     @staticmethod

@@ -115,8 +115,9 @@ class LatentDataset:
         )  # fmt: skip
 
     def sample(
-        self, batch: int, chunks: int, chunk: int, generator: torch.Generator, *, deed_share: float = 0.0
-    ) -> Clips:
+        self, batch: int, chunks: int, chunk: int, generator: torch.Generator, *, deed_share: float = 0.0,
+        mine: slice = slice(None),
+    ) -> Clips:  # fmt: skip
         """Draw ``batch`` clips of ``chunks`` chunks of ``chunk`` frames, a pure function of ``generator``.
 
         Args:
@@ -125,6 +126,7 @@ class LatentDataset:
             chunk: frames in a chunk.
             generator: of the choice.
             deed_share: share of clips drawn around a tick at which the world was changed by hand.
+            mine: which of the ``batch`` to return; the choice of all of them is drawn in any case.
 
         Raises:
             UserError: no episode is as long.
@@ -147,8 +149,9 @@ class LatentDataset:
             around = low + (torch.rand(batch, generator=generator) * room).long()
             chosen = (torch.rand(batch, generator=generator) < share) & (room > 0)
             picks = torch.where(chosen, around, picks)
+        picks = picks[mine]
         index = picks[:, None] + torch.arange(frames)
-        shape = (batch, chunks, chunk)
+        shape = (len(picks), chunks, chunk)
         return Clips(
             self.latents[index].float().unflatten(1, shape[1:]),
             self.actions[index].unflatten(1, shape[1:]),

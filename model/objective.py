@@ -7,6 +7,7 @@ trained by flow matching; larger steps learn to land where two half steps of the
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -87,23 +88,38 @@ def sample_context_levels(shape: tuple[int, int], generator: torch.Generator) ->
     return lowest + (1 - lowest) * torch.rand(shape, generator=generator), worse
 
 
-def worn(latents: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Wear a share of the clips ``(b, t, f, h, w, c)`` as long rollouts wear: colours drift, edges blur.
+class Wear(NamedTuple):
+    """How some clips are to be worn."""
+
+    amount: Tensor
+    """Of drift and blur, ``(b, 2)``."""
+    drift: Tensor
+    """Of colours over a frame, coarse: ``(b, c, *WEAR_GRID)``."""
+
+    @classmethod
+    def draw(cls, clips: int, channels: int, share: float, generator: torch.Generator) -> "Wear":
+        """Draw it for ``clips``; each has both kinds, either or none, every kind with the probability ``share``."""
+        amount = WORST_WEAR * torch.rand((2, clips), generator=generator)
+        amount = amount * (torch.rand((2, clips), generator=generator) < share)
+        return cls(amount.T, torch.randn((clips, channels, *WEAR_GRID), generator=generator))
+
+
+def worn(latents: Tensor, wear: Wear) -> Tensor:
+    """Wear clips ``(b, t, f, h, w, c)`` as long rollouts wear: colours drift, edges blur.
 
     A smooth offset is added that stays the same through the clip, and each frame is mixed with its own blur, both by a
     random amount. Shown as context with the true chunk as the target, they teach the net to come back to what the
     world looks like rather than to go on from where a rollout has strayed.
     """
-    b, *_, h, w, c = latents.shape
-    amount = WORST_WEAR * torch.rand((2, b), generator=generator) * (torch.rand((2, b), generator=generator) < share)
-    offset, blur = amount.to(latents.device)[..., None, None, None, None, None]
-    coarse = torch.randn((b, c, *WEAR_GRID), generator=generator).to(latents.device)
-    field = F.interpolate(coarse, (h, w), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+    *_, h, w, _ = latents.shape
+    offset, blur = wear.amount.T.to(latents.device)[..., None, None, None, None, None]
+    drift = wear.drift.to(latents.device)
+    field = F.interpolate(drift, (h, w), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
     planes = latents.flatten(0, 2).permute(0, 3, 1, 2)
     smooth = F.avg_pool2d(planes, 3, stride=1, padding=1, count_include_pad=False).permute(0, 2, 3, 1)
     mixed = torch.lerp(latents, smooth.unflatten(0, latents.shape[:3]), blur.expand_as(latents))
     strayed = Autoencoder.normalise(mixed + offset * field[:, None, None])
-    touched = (amount > 0).any(0).to(latents.device)
+    touched = (wear.amount > 0).any(1).to(latents.device)
     return torch.where(touched[:, None, None, None, None, None], strayed, latents)
 
 

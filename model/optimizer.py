@@ -5,11 +5,12 @@ is rounded back. Muon (Jordan et al. 2024; ``torch.optim.Muon``) orthogonalises 
 model it reached the same loss in about half the time AdamW took. Convolution kernels are seen as ``(out, in*k*k)``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latentcraft.model.muon import Fp32Muon
 from latentcraft.model.precision import fast_dtype
@@ -47,7 +48,10 @@ class OptimizerConfig:
 class MasterOptimizer:
     """Steps a network's fp32 masters and keeps their moving average."""
 
-    def __init__(self, module: nn.Module, config: OptimizerConfig, *, not_matrices: tuple[str, ...] = ()):
+    def __init__(
+        self, module: nn.Module, config: OptimizerConfig, *, not_matrices: tuple[str, ...] = (),
+        average_gradients: Callable[[list[Tensor]], None] | None = None,
+    ):  # fmt: skip
         """Take over ``module``'s parameters.
 
         Args:
@@ -55,8 +59,10 @@ class MasterOptimizer:
             config: step sizes.
             not_matrices: parts of parameter names left to AdamW although they have two or more axes (first and last
                 layers, embeddings and modulations, where orthogonal updates do not help or cost more than they give).
+            average_gradients: makes fp32 gradients, in place, the mean of those of all processes that train together.
         """
         self.config = config
+        self._average_gradients = average_gradients
         self.ease = 1.0
         """Scale of all learning rates; a run that diverged goes on with a smaller one."""
         self.parameters = dict(module.named_parameters())
@@ -84,6 +90,8 @@ class MasterOptimizer:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             self.masters[name].grad = gradient.float().reshape(self.masters[name].shape)
             parameter.grad = None
+        if self._average_gradients is not None:
+            self._average_gradients([master.grad for master in self.masters.values() if master.grad is not None])
         norm = float(nn.utils.clip_grad_norm_(self.masters.values(), self.config.clip))
         if not torch.isfinite(torch.tensor(norm)):
             for master in self.masters.values():

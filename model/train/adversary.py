@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from latentcraft.model.autoencoder import Autoencoder, ConvNet
 from latentcraft.model.motion import Guess
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.train.ranks import ALONE, Ranks
 
 LEAK = 0.2
 """Slope of the critic's activation below zero."""
@@ -81,17 +82,21 @@ class Adversary:
     """The critic in training."""
 
     def __init__(
-        self, config: AdversaryConfig, *, frames: int, channels: int, dtype: torch.dtype, device: str
+        self, config: AdversaryConfig, *, frames: int, channels: int, dtype: torch.dtype, device: str,
+        ranks: Ranks = ALONE,
     ):  # fmt: skip
         """Begin with a random critic."""
         self.config = config
         critic = Critic(config, frames=frames, channels=channels).to(device)
-        self.optimizer = MasterOptimizer(critic, config.optimizer, not_matrices=("read", "verdict"))
+        self.ranks = ranks
+        self.optimizer = MasterOptimizer(
+            critic, config.optimizer, not_matrices=("read", "verdict"), average_gradients=ranks.average
+        )
         self.critic = critic.to(dtype).channels_last()
 
     def lesson(
         self, predicted: Tensor, guess: Guess, real: Tensor, real_guess: Guess, error: Tensor, *, step: int, steps: int,
-        generator: torch.Generator,
+        jolt: Tensor,
     ) -> Lesson:  # fmt: skip
         """Train the critic for a step and let it judge.
 
@@ -103,14 +108,14 @@ class Adversary:
             error: gradient of the squared error at ``predicted``, whose norm scales the critic's.
             step: of the stage.
             steps: of the stage in all.
-            generator: of the jolts.
+            jolt: standard normal, ``(2 * k, f, h, w, c)``.
         """
         fake = predicted.detach().requires_grad_()
         judged_fake = self.critic(Autoencoder.normalise(fake), guess)
         judged_real = self.critic(real, real_guess).detach()
         asked = F.softplus(judged_real - judged_fake).mean()
         (gradient,) = torch.autograd.grad(asked, fake)
-        scale = self.config.weight * error.norm() / gradient.norm().clamp(min=1e-12)
+        scale = self.config.weight * self.ranks.norm(error) / self.ranks.norm(gradient).clamp(min=1e-12)
         if step < self.config.start:
             scale = scale * 0
 
@@ -118,8 +123,7 @@ class Adversary:
         both = Guess(*(torch.cat(pair) for pair in zip(real_guess, guess, strict=True)))
         pair = torch.cat([real, shown])
         verdict = self.critic(pair, both)
-        jolt = torch.randn(pair.shape, generator=generator).to(pair.device)
-        shaken = self.critic(pair + JOLT * jolt, both)
+        shaken = self.critic(pair + JOLT * jolt.to(pair.device), both)
         told_apart = F.softplus(verdict[len(real) :] - verdict[: len(real)]).mean()
         penalty = ((shaken - verdict) / JOLT).square().mean()
         (told_apart + self.config.penalty * penalty).backward()

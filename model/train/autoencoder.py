@@ -13,6 +13,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, AutoencoderConfig
 from latentcraft.model.episodes import read_all
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.train.ranks import ALONE, Ranks
 from latentcraft.model.train.samples import save_rows
 
 SPACING = 3
@@ -100,41 +101,46 @@ class AutoencoderStage:
 
     def __init__(
         self, config: AutoencoderStageConfig, frames: Tensor, held_out: Tensor, *, seed: int, dtype: torch.dtype,
-        device: str = "cpu",
+        device: str = "cpu", ranks: Ranks = ALONE,
     ):  # fmt: skip
         """Prepare to train on ``frames`` and validate on ``held_out``, both ``uint8 (k, H, W, 3)``."""
         torch.manual_seed(seed)
-        self.config, self.seed, self.frames, self.device = config, seed, frames, device
+        self.config, self.seed, self.frames, self.device, self.ranks = config, seed, frames, device, ranks
         self.held_out = held_out[torch.linspace(0, len(held_out) - 1, min(128, len(held_out))).long()].to(device)
         network = Autoencoder(config.model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
-        self.optimizer = MasterOptimizer(network, config.optimizer, not_matrices=("encoder.1.", "decoder.0."))
+        self.optimizer = MasterOptimizer(
+            network, config.optimizer, not_matrices=("encoder.1.", "decoder.0."), average_gradients=ranks.average
+        )
         self.network = network.to(dtype=dtype).channels_last()
         self.average = Autoencoder(config.model).to(device=device, dtype=dtype).channels_last()
 
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         pick = torch.randint(len(self.frames), (self.config.batch,), generator=generator)
-        frames = self.frames[pick].to(self.device)
+        frames = self.frames[self.ranks.share(pick)].to(self.device)
         target = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
         latents = self.network.encode(frames)
-        moved = round(self.config.shift_share * len(frames))
+        everywhere = round(self.config.shift_share * len(pick))  # the first of the batch
+        # Whole pixels, so that the target stays as sharp as it was.
+        way = torch.randint(1 - DOWNSAMPLING, DOWNSAMPLING, (everywhere, 2), generator=generator).float()
+        pixels = self.ranks.share(way).to(self.device)
+        moved = len(pixels)
         if moved:
-            # Whole pixels, so that the target stays as sharp as it was.
-            pixels = torch.randint(1 - DOWNSAMPLING, DOWNSAMPLING, (moved, 2), generator=generator).float()
-            pixels = pixels.to(self.device)
             slid = shifted(latents[:moved].permute(0, 3, 1, 2), pixels, DOWNSAMPLING).permute(0, 2, 3, 1)
             latents = torch.cat([Autoencoder.normalise(slid), latents[moved:]])
             target = torch.cat([shifted(target[:moved], pixels, 1), target[moved:]])
-        strength = self.config.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
-        noise = strength * torch.randn(latents.shape, generator=generator)
-        pixels = self.network.decode_pixels(latents + noise.to(self.device))
-        loss = reconstruction_loss(pixels[moved:], target[moved:], self.config.edge_weight) * (1 - moved / len(frames))
+        strength = self.config.latent_noise * torch.rand(len(pick), 1, 1, 1, generator=generator)
+        noise = strength * torch.randn((len(pick), *latents.shape[1:]), generator=generator)
+        pixels = self.network.decode_pixels(latents + self.ranks.share(noise).to(self.device))
+        loss = pixels.new_zeros((), dtype=torch.float32)
+        if moved < len(frames):
+            still = reconstruction_loss(pixels[moved:], target[moved:], self.config.edge_weight)
+            loss = loss + still * (1 - moved / len(frames))
         if moved:
             inside = (slice(None, moved), slice(None), *[slice(DOWNSAMPLING, -DOWNSAMPLING)] * 2)  # borders moved in
-            loss = loss + reconstruction_loss(pixels[inside], target[inside], self.config.edge_weight) * (
-                moved / len(frames)
-            )
+            slid = reconstruction_loss(pixels[inside], target[inside], self.config.edge_weight)
+            loss = loss + slid * (moved / len(frames))
         loss.backward()
         norm = self.optimizer.step(step, steps)
         return {"loss": loss.item(), "norm": norm}

@@ -18,6 +18,7 @@ from torch import Tensor
 from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.body import LEVEL, SPEED_UNIT, BodyConfig, BodyNet, Gait, Motive, from_world, motive_of, to_world
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.train.ranks import ALONE, Ranks
 from latentcraft.model.train.survey import BodyData
 
 WALKING = [BUTTON_INDEX[name] for name in ("forward", "back", "left", "right")]
@@ -80,16 +81,19 @@ class BodyStage:
 
     def __init__(
         self, config: BodyStageConfig, data: BodyData, held_out: BodyData, *, seed: int, dtype: torch.dtype,
-        device: str = "cpu",
+        device: str = "cpu", ranks: Ranks = ALONE,
     ):  # fmt: skip
         """Prepare to train on ``data`` and validate on ``held_out``; the net is so small that it stays in fp32."""
         del dtype
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.held_out, self.device = config, seed, data, held_out, device
+        self.ranks = ranks
         self.events = [(kind, share) for kind, share in zip(events(data), EVENTS, strict=True) if len(kind)]
         self.network = BodyNet(config.model).to(device)
         # All by AdamW: orthogonalising such small matrices takes longer than their products.
-        self.optimizer = MasterOptimizer(self.network, config.optimizer, not_matrices=("",))
+        self.optimizer = MasterOptimizer(
+            self.network, config.optimizer, not_matrices=("",), average_gradients=ranks.average
+        )
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
 
     def train_step(self, step: int, steps: int) -> dict[str, float]:
@@ -106,11 +110,12 @@ class BodyStage:
         jolt = torch.randn(batch, 3, generator=generator).double() * SIDEWAYS
         jolt[:, 1] = (2 * torch.rand(batch, generator=generator).double() - 1) * JOLT
         jolt *= (torch.rand(batch, 1, generator=generator) < self.config.jolted).double()
+        first, jolt = self.ranks.share(first), self.ranks.share(jolt)
         gait, total, norm = data.gaits(first).shifted(jolt), 0.0, 0.0
         for number in range(chunks):
             index = first + number
             gait = gait if not number else back_on(gait, data.gaits(index), ~data.follows[index])
-            seen = torch.rand(batch, 1, generator=generator) >= BLIND
+            seen = self.ranks.share(torch.rand(batch, 1, generator=generator)) >= BLIND
             loss, gait = self._walk(self.network, data, index, gait, seen, generator)
             loss.backward()
             norm, total = self.optimizer.step(step, steps), total + loss.item() / chunks
@@ -126,7 +131,8 @@ class BodyStage:
             after = true.moved(goal, action)
             turns = net.turns(action.to(self.device))
             motive, eyes = motive_of(nearby, gait, latents, action, turns.detach().cpu())
-            kept = seen & (torch.rand(motive.columns.shape[:2], generator=generator) >= CELL_HOLES)
+            holes = torch.rand((self.config.batch, motive.columns.shape[1]), generator=generator)
+            kept = seen & (self.ranks.share(holes) >= CELL_HOLES)
             said = net(on(motive._replace(columns=motive.columns * kept[..., None]), self.device))
             step, moves = (part.to(self.device) for part in lesson(gait, true, after, eyes))
             wrong = (said.step - step).abs() / SPEED_UNIT

@@ -17,6 +17,7 @@ from latentcraft.model.checkpoint import digest
 from latentcraft.model.depth import ATTACHED, DepthConfig, DepthNet
 from latentcraft.model.episodes import read_distances
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.train.ranks import ALONE, Ranks
 from latentcraft.model.train.samples import save_rows
 
 NEAR, FAR = 0.3, 128.0
@@ -93,16 +94,18 @@ class DepthStage:
 
     def __init__(
         self, config: DepthStageConfig, data: DepthData, held_out: DepthData, autoencoder: Autoencoder, *,
-        seed: int, dtype: torch.dtype, device: str = "cpu",
+        seed: int, dtype: torch.dtype, device: str = "cpu", ranks: Ranks = ALONE,
     ):  # fmt: skip
         """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
-        self.config, self.seed, self.data, self.device = config, seed, data, device
+        self.config, self.seed, self.data, self.device, self.ranks = config, seed, data, device, ranks
         self.autoencoder, self.codec = autoencoder, digest(autoencoder)
         network = DepthNet(config.model).to(device)
         network.hide((data.distances == 0).float().mean(0) > ALWAYS)
         # Masters are taken in fp32, before the network itself is rounded.
-        self.optimizer = MasterOptimizer(network, config.optimizer, not_matrices=("stem", "final", "tilt"))
+        self.optimizer = MasterOptimizer(
+            network, config.optimizer, not_matrices=("stem", "final", "tilt"), average_gradients=ranks.average
+        )
         self.network = network.to(dtype=dtype).channels_last()
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         pick = torch.linspace(0, len(held_out.latents) - 1, min(256, len(held_out.latents))).long()
@@ -117,11 +120,12 @@ class DepthStage:
         config = self.config
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         pick = torch.randint(len(self.data.latents), (config.batch,), generator=generator)
-        latents, distances, pitches = (part[pick].float() for part in self.data)
-        strength = config.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
-        noise = strength * torch.randn(latents.shape, generator=generator)
-        told = pitches + config.tilt_noise * torch.randn(len(pitches), generator=generator)
-        picture = self.pictures((latents + noise).to(self.device))
+        share = self.ranks.share
+        latents, distances, pitches = (part[share(pick)].float() for part in self.data)
+        strength = config.latent_noise * torch.rand(config.batch, 1, 1, 1, generator=generator)
+        noise = strength * torch.randn((config.batch, *latents.shape[1:]), generator=generator)
+        told = pitches + config.tilt_noise * share(torch.randn(config.batch, generator=generator))
+        picture = self.pictures((latents + share(noise)).to(self.device))
         error = self.network(picture, told.to(self.device)) - log_distance(distances).to(self.device)
         edges = error.diff(dim=1).abs().mean() + error.diff(dim=2).abs().mean()
         tilt = (self.network.pitch(picture) - pitches.to(self.device)).abs().mean()

@@ -17,6 +17,7 @@ from latentcraft.model.motion import Guess, Motion
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,
+    Wear,
     add_noise,
     bootstrap_target,
     denoising_loss,
@@ -32,6 +33,7 @@ from latentcraft.model.scene import Scene
 from latentcraft.model.train.adversary import Adversary, AdversaryConfig
 from latentcraft.model.train.compiled import compiled
 from latentcraft.model.train.noised import Noised
+from latentcraft.model.train.ranks import ALONE, Ranks
 from latentcraft.model.train.samples import save_rows
 
 FREE_CHUNKS = 10
@@ -40,6 +42,10 @@ UNKNOWN = 0.9
 """Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
+NOT_MATRICES = (
+    "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read", "refiner.write"
+)  # fmt: skip
+"""Weights of the transformer that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
 
 
 @dataclass(frozen=True)
@@ -108,39 +114,38 @@ class DynamicsStage:
     def __init__(
         self, config: DynamicsStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder,
         motion: Motion, scene: Scene | None = None, *, seed: int, dtype: torch.dtype, device: str = "cpu",
+        ranks: Ranks = ALONE,
     ):  # fmt: skip
         """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
-        self.config, self.seed, self.data, self.device = config, seed, data, device
+        self.config, self.seed, self.data, self.device, self.ranks = config, seed, data, device, ranks
         self.autoencoder, self.guess = autoencoder, Guesser(autoencoder, motion, scene)
         self.grounds = digest(autoencoder) + digest(motion) + (digest(scene.depth) if scene is not None else "")
         model = config.model
         network = SpacetimeDiT(model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
-            network, config.optimizer, not_matrices=(
-                "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read",
-                "refiner.write",
-            ),
-        )  # fmt: skip
+            network, config.optimizer, not_matrices=NOT_MATRICES, average_gradients=ranks.average
+        )
         self.network = network.to(dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.adversary = None
         if config.adversary.weight:
             self.adversary = Adversary(
-                config.adversary, frames=model.chunk, channels=model.channels, dtype=dtype, device=device
-            )
+                config.adversary, frames=model.chunk, channels=model.channels, dtype=dtype, device=device,
+                ranks=ranks,
+            )  # fmt: skip
         self.forward = compiled(self.network) if config.compile else self.network
         self.teach = compiled(self.average) if config.compile else self.average
         self.check = held_out.sample(8, model.context, model.chunk, torch.Generator().manual_seed(seed)).to(device)
 
     def train_step(self, step: int, steps: int) -> dict[str, float]:
-        config, model = self.config, self.config.model
+        config, model, share = self.config, self.config.model, self.ranks.share
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         own = torch.rand((), generator=generator).item() < config.own_share and step >= config.own_start
         length = max(model.context, min(config.own_chunks, self.data.longest // model.chunk)) if own else model.context
         clips = self.data.sample(
-            config.batch, length, model.chunk, generator, deed_share=config.deed_share
+            config.batch, length, model.chunk, generator, deed_share=config.deed_share, mine=self.ranks.mine
         ).to(self.device)  # fmt: skip
         draw = torch.rand((), generator=generator).item()
         stage = 1 + (step - config.bootstrap_start) // config.bootstrap_stage
@@ -148,20 +153,23 @@ class DynamicsStage:
         shape = (config.batch, config.copies, model.context)
         grid = not largest and torch.rand((), generator=generator).item() < config.grid_share
         levels_of = sample_grid(shape, generator) if grid else sample_levels(shape, largest, generator)
-        signal, size = (part.to(self.device) for part in levels_of)
-        has_actions = torch.rand(config.batch, generator=generator) >= config.action_dropout
-        levels, worse = sample_context_levels((config.batch, model.context), generator)
+        signal, size = (share(part).to(self.device) for part in levels_of)
+        has_actions = share(torch.rand(config.batch, generator=generator) >= config.action_dropout)
+        levels, worse = map(share, sample_context_levels((config.batch, model.context), generator))
         finished = clips.latents
         if own:
             finished = self.own_rollout(clips, has_actions, generator)[:, -model.context :]
             clips = clips.last(model.context)
-        finished = worn(finished, config.wear_share, generator)
+        wear = Wear.draw(config.batch, model.channels, config.wear_share, generator)
+        finished = worn(finished, Wear(*map(share, wear)))
         # In the worse clips what the next chunk is moved from is poor too.
-        noise = torch.randn(finished.shape, generator=generator).to(self.device)
+        whole = (config.batch, *finished.shape[1:])  # of all processes
+        noise = share(torch.randn(whole, generator=generator)).to(self.device)
         poor = add_noise(finished, noise, levels.to(self.device))
         past = before(torch.where(worse.to(self.device)[:, None, None, None, None, None], poor, finished))
         guess = self.guess.along(past, clips.actions, has_actions.to(self.device), eyes=clips.eyes)
-        batch = Noised.make(clips, finished, past, guess, signal, size, levels, has_actions, generator)
+        noise = share(torch.randn((config.batch, 1 + config.copies, *whole[1:]), generator=generator))
+        batch = Noised.make(clips, finished, past, guess, signal, size, levels, has_actions, noise)
 
         target = clips.latents[:, None]
         if largest:
@@ -174,6 +182,7 @@ class DynamicsStage:
         ended = clips.terminated.flatten(1).cumsum(1)
         valid = ((ended == 0) | ((ended == 1) & clips.terminated.flatten(1))).view_as(clips.rewards)
         outcome = outcome_loss(prediction.outcomes, clips.rewards, clips.terminated, valid)
+        outcome = outcome * self.ranks.weight(valid.sum())
         figures = {"bootstrap" if largest else "loss": denoising.item(), "outcome": outcome.item()}
         objective = denoising + config.outcome_weight * outcome
         if self.adversary is not None:
@@ -182,9 +191,10 @@ class DynamicsStage:
             real_guess = guess
             if own:  # the critic must see real chunks with the guesses of a real past
                 real_guess = self.guess.along(before(clips.latents), clips.actions, eyes=clips.eyes)
+            jolt = share(torch.randn((2, *whole), generator=generator), axis=1).flatten(0, 2)
             lesson = self.adversary.lesson(
                 *(flat(part) for part in (dreamed, guess, clips.latents, real_guess, error)),
-                step=step, steps=steps, generator=generator,
+                step=step, steps=steps, jolt=jolt,
             )  # fmt: skip
             figures |= lesson.figures
             # Adds the critic's gradient to that of the squared error.
@@ -198,10 +208,11 @@ class DynamicsStage:
         a memory of what it showed, as in play.
         """
         b, t = clips.latents.shape[:2]
-        shape = clips.latents[:, 0].shape
+        shape, share = clips.latents[:, 0].shape, self.ranks.share
+        whole = (b * self.ranks.count, *shape[1:])  # of all processes
         cache = self.network.empty_cache(b, (shape[2], shape[3]))
-        guided = torch.rand(b, generator=generator) < self.config.guided_share
-        part = torch.rand(b, generator=generator)
+        guided = share(torch.rand(whole[0], generator=generator)) < self.config.guided_share
+        part = share(torch.rand(whole[0], generator=generator))
         first = torch.where(guided, 1 + part * (t // 2), t - 1 - part * min(FREE_CHUNKS, t - 1)).long().to(self.device)
         guided = guided.to(self.device)[:, None, None, None, None]
         told: dict[str, Any] = {"task": clips.task, "has_actions": has_actions.to(self.device)}
@@ -209,7 +220,7 @@ class DynamicsStage:
         places, shown = [self.guess.place((DOWNSAMPLING * shape[2], DOWNSAMPLING * shape[3])) for _ in range(b)], None
         for index, chunk in enumerate(clips.latents.unbind(1)):
             actions = clips.actions[:, index]
-            noise, context_noise = torch.randn((2, *shape), generator=generator).to(self.device)
+            noise, context_noise = share(torch.randn((2, *whole), generator=generator), axis=1).to(self.device)
             eyes = clips.eyes[:, index]
             guess = self.guess(cache.last, actions, told["has_actions"], places=places, eyes=eyes, shown=shown)
             dreaming = index >= first
@@ -237,12 +248,13 @@ class DynamicsStage:
         signal = torch.zeros(b, 1, t, device=self.device)
         size = torch.zeros(b, 1, t, dtype=torch.int64, device=self.device)
         past = before(clips.latents)
+        noise = torch.randn((b, 2, *clips.latents.shape[1:]), generator=generator)
 
         def from_noise(actions: torch.Tensor) -> float:
             guess = self.guess.along(past, actions, eyes=clips.eyes, predict=True)
             batch = Noised.make(
                 clips._replace(actions=actions), clips.latents, past, guess, signal, size, levels,
-                torch.ones(b, dtype=torch.bool), generator.manual_seed(self.seed),
+                torch.ones(b, dtype=torch.bool), noise,
             )  # fmt: skip
             predicted = batch.run(self.average).latents[:, 1]
             # The first chunks have no past to speak of; only the rest says something about dynamics.

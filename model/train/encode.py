@@ -20,6 +20,7 @@ from latentcraft.model.camera import EYE_HEIGHT, SNEAKING_DROP
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.episodes import DEPTH, Episode, read_all
 from latentcraft.model.tasks import TASK_INDEX
+from latentcraft.model.train.ranks import ALONE, Ranks
 
 BATCH = 32
 """Frames encoded at once."""
@@ -27,9 +28,12 @@ BATCH = 32
 
 @torch.no_grad()
 def encode_episodes(
-    autoencoder: Autoencoder, paths: list[Path], out: Path, frame_size: tuple[int, int], *, device: str = "cpu"
-) -> list[Path]:
+    autoencoder: Autoencoder, paths: list[Path], out: Path, frame_size: tuple[int, int], *, device: str = "cpu",
+    ranks: Ranks = ALONE,
+) -> list[Path]:  # fmt: skip
     """Encode the episodes at ``paths`` into ``out/NAME.safetensors``; those there and still current are kept.
+
+    Several processes share the episodes and wait for each other at the end.
 
     Each file holds ``latents`` ``float16 (frames, h, w, c)``, ``actions``, ``rewards``, ``terminated``, ``task`` and
     ``eyes``.
@@ -42,9 +46,13 @@ def encode_episodes(
     """
     targets = {path: out / f"{path.stem}.safetensors" for path in paths}
     codec = digest(autoencoder)
-    missing = [path for path, target in targets.items() if stamp(target) != origin(path, codec)]
-    done = len(paths) - len(missing)
-    with tqdm(total=len(paths), initial=done, desc="encode", unit="episode", mininterval=2.0) as bar:
+    # Shared before looking, since the others may be writing already.
+    share = paths[ranks.mine]
+    missing = [path for path in share if stamp(targets[path]) != origin(path, codec)]
+    done = len(share) - len(missing)
+    with tqdm(
+        total=len(share), initial=done, desc="encode", unit="episode", mininterval=2.0, disable=not ranks.first
+    ) as bar:
         for path, episode in read_all(missing, frame_size=frame_size):
             frames = torch.from_numpy(episode.frames)
             latents = [autoencoder.encode(part.to(device)).half().cpu() for part in frames.split(BATCH)]
@@ -59,6 +67,7 @@ def encode_episodes(
             with replacing(targets[path]) as temporary:
                 temporary.write_bytes(save(tensors, origin(path, codec)))
             bar.update()
+    ranks.wait()
     files = sorted(target for target in targets.values() if target.exists())
     if not files:
         raise UserError("no readable episode to encode; record some with `latentcraft record`")

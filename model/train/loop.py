@@ -19,6 +19,7 @@ from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.optimizer import MasterOptimizer
 from latentcraft.model.train.journal import Journal
+from latentcraft.model.train.ranks import ALONE, Ranks
 
 PATIENCE = 10
 """Bad losses in a row after which a run counts as diverged."""
@@ -46,7 +47,7 @@ class LoopConfig:
 
 class Stage(Protocol):
     """What a stage gives the loop. A step is a function of its number and of how many there are in all, so that a
-    resumed run repeats an unbroken one.
+    resumed run repeats an unbroken one. Its figures are of this process' share of the batch.
     """
 
     name: str
@@ -82,28 +83,36 @@ class Progress:
     """Times it diverged and went back."""
 
 
-def run_stage(stage: Stage, config: LoopConfig, out: Path) -> Progress:
+def run_stage(stage: Stage, config: LoopConfig, out: Path, ranks: Ranks = ALONE) -> Progress:
     """Train ``stage`` to ``config.steps``, resuming from ``out/NAME.state.pt``.
 
     Writes ``NAME.state.pt`` (atomically), ``NAME.log.jsonl``, TensorBoard's files where that is installed, and whatever
     the stage samples into ``out/samples``. Where the loss is no longer finite or has exploded it goes back to the last
     saved state and on from there with half the learning rate.
 
+    Of several processes the first one writes, and they decide as one: losses are averaged before they are judged, a
+    signal to any of them stops all after the same step, and the first one's clock says when to save. They must all see
+    ``out``, of which all read the state.
+
     Raises:
         Interrupted: Ctrl-C, SIGTERM or ``max_seconds``; the state was saved first.
         UserError: the state cannot be read or written, or the run diverged again and again.
     """
     state_path, samples = out / f"{stage.name}.state.pt", out / "samples"
-    journal = Journal(out, stage.name)
+    journal = Journal(out, stage.name) if ranks.first else None
     progress = _resume(stage, state_path)
+    if ranks.told(progress.step) != progress.step:
+        raise UserError(f"the processes do not see the same {state_path}; out= must be on a disk that all share")
     began, done_before, bad = time.monotonic(), progress.seconds, 0
     started = last_save = began
     sums: dict[str, float] = {}
     with _stop_signal() as stopped, tqdm(
-        total=config.steps, initial=progress.step, desc=stage.name, unit="step", mininterval=2.0
+        total=config.steps, initial=progress.step, desc=stage.name, unit="step", mininterval=2.0,
+        disable=not ranks.first,
     ) as bar:  # fmt: skip
         while progress.step < config.steps:
             losses = stage.train_step(progress.step, config.steps)
+            losses = ranks.means(losses)
             progress.step += 1
             progress.seconds = done_before + time.monotonic() - began
             bar.update()
@@ -122,18 +131,22 @@ def run_stage(stage: Stage, config: LoopConfig, out: Path) -> Progress:
                     sums[key] = 0.95 * sums.get(key, value) + 0.05 * value
             last = progress.step == config.steps
             line = {"step": progress.step, "seconds": round(progress.seconds, 1)}
-            if progress.step % config.log_every == 0 or last:
+            if journal is not None and (progress.step % config.log_every == 0 or last):
                 bar.set_postfix({key: f"{value:.4f}" for key, value in sums.items()}, refresh=False)
                 journal.write(line | {key: round(value, 5) for key, value in sums.items()})
-            if progress.step % config.sample_every == 0 or last:
+            if journal is not None and (progress.step % config.sample_every == 0 or last):
                 figures = stage.validate(progress.step, samples)
                 journal.write(line | {key: round(value, 5) for key, value in figures.items()})
-            overdue = config.max_seconds is not None and time.monotonic() - started > config.max_seconds
+            now = time.monotonic()
+            late = ranks.first and config.max_seconds is not None and now - started > config.max_seconds
+            unsaved = ranks.first and now - last_save > config.save_seconds
+            stop, overdue, due = ranks.anywhere(bool(stopped), late, unsaved)
             # What diverges is not saved over what did not.
-            if last or stopped or overdue or (not bad and time.monotonic() - last_save > config.save_seconds):
-                _save(stage, progress, state_path)
+            if last or stop or overdue or (not bad and due):
+                if ranks.first:
+                    _save(stage, progress, state_path)
                 last_save = time.monotonic()
-            if stopped or (overdue and not last):
+            if stop or (overdue and not last):
                 raise Interrupted(
                     f"{stage.name} stopped at step {progress.step} of {config.steps}, saved in {state_path}; "
                     "the same command goes on from there"

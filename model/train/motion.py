@@ -19,9 +19,10 @@ from latentcraft.model.checkpoint import digest
 from latentcraft.model.guesser import Guesser, compose
 from latentcraft.model.latents import Clips, LatentDataset
 from latentcraft.model.motion import Guess, Motion, MotionConfig, judge, sample
-from latentcraft.model.objective import motion_loss, worn
+from latentcraft.model.objective import Wear, motion_loss, worn
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.scene import Scene
+from latentcraft.model.train.ranks import ALONE, Ranks
 from latentcraft.model.train.samples import save_rows
 
 SCALES = (1, 2, 4, 8)
@@ -104,18 +105,19 @@ class MotionStage:
 
     def __init__(
         self, config: MotionStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder,
-        scene: Scene | None = None, *, seed: int, dtype: torch.dtype, device: str = "cpu",
+        scene: Scene | None = None, *, seed: int, dtype: torch.dtype, device: str = "cpu", ranks: Ranks = ALONE,
     ):  # fmt: skip
         """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
-        self.config, self.seed, self.data, self.device = config, seed, data, device
+        self.config, self.seed, self.data, self.device, self.ranks = config, seed, data, device, ranks
         self.autoencoder, self.scene = autoencoder, scene
         self.grounds = digest(autoencoder) + (digest(scene.depth) if scene is not None else "")
         network = Motion(config.model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
-            network, config.optimizer, not_matrices=("action", "look.0", "turn", "flow", "frame", "judge_", "verdict")
-        )
+            network, config.optimizer, average_gradients=ranks.average,
+            not_matrices=("action", "look.0", "turn", "flow", "frame", "judge_", "verdict"),
+        )  # fmt: skip
         self.network = network.to(dtype=dtype).channels_last()
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.check = held_out.sample(12, config.chunks, config.model.chunk, torch.Generator().manual_seed(seed)).to(
@@ -164,9 +166,13 @@ class MotionStage:
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         config = self.config
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        clips = self.data.sample(config.batch, config.chunks, config.model.chunk, generator).to(self.device)
-        past = worn(clips.latents[:, :-1], config.wear_share, generator)
-        has_actions = (torch.rand(config.batch, generator=generator) >= config.action_dropout).to(self.device)
+        share = self.ranks.share
+        clips = self.data.sample(
+            config.batch, config.chunks, config.model.chunk, generator, mine=self.ranks.mine
+        ).to(self.device)  # fmt: skip
+        wear = Wear.draw(config.batch, config.model.channels, config.wear_share, generator)
+        past = worn(clips.latents[:, :-1], Wear(*map(share, wear)))
+        has_actions = share(torch.rand(config.batch, generator=generator) >= config.action_dropout).to(self.device)
         attempt = self.attempt(self.network, clips, past, has_actions)
         likelihood = motion_loss(attempt.guess, clips.latents[:, 1:].flatten(0, 1))
         (config.flow_weight * attempt.photometric + config.judge_weight * likelihood).backward()

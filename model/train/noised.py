@@ -35,7 +35,7 @@ class Noised(NamedTuple):
     @classmethod
     def make(
         cls, clips: Clips, finished: Tensor, past: Tensor, guess: Guess, signal: Tensor, step: Tensor,
-        context_signal: Tensor, has_actions: Tensor, generator: torch.Generator,
+        context_signal: Tensor, has_actions: Tensor, noise: Tensor,
     ) -> "Noised":  # fmt: skip
         """Noise the context once at ``context_signal (b, t)`` and the clips as often as ``signal (b, k, t)`` says.
 
@@ -48,12 +48,11 @@ class Noised(NamedTuple):
             step: of the noised copies, ``int64 (b, k, t)``.
             context_signal: of the context copy.
             has_actions: see :meth:`latentcraft.model.dit.SpacetimeDiT.forward`.
-            generator: of the noise.
+            noise: standard normal, ``(b, 1 + k, t, f, h, w, c)``.
         """
         device = clips.latents.device
-        b, k, t = signal.shape
-        noise = torch.randn((b, 1 + k, *clips.latents.shape[1:]), generator=generator).to(device)
-        context_signal = context_signal.to(device)
+        b, _, t = signal.shape
+        noise, context_signal = noise.to(device), context_signal.to(device)
         context = add_noise(finished, noise[:, 0], context_signal)
         source = guess.mean[:, None] + guess.spread[:, None] * noise[:, 1:]
         copies = add_noise(clips.latents[:, None], source, signal)

@@ -1,4 +1,7 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, motion, dynamics; the same command resumes."""
+"""``latentcraft train``: autoencoder, encode, depth, body, motion, dynamics; the same command resumes.
+
+``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
+"""
 
 import json
 import platform
@@ -9,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from latentcraft import __version__
@@ -28,8 +30,9 @@ from latentcraft.model.train.body import BodyStage, BodyStageConfig
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
-from latentcraft.model.train.loop import LoopConfig, Progress, Stage, run_stage, saved_step
+from latentcraft.model.train.loop import Interrupted, LoopConfig, Progress, Stage, run_stage, saved_step
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
+from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
 
 STAGES = ("autoencoder", "depth", "body", "motion", "dynamics")
@@ -50,7 +53,7 @@ class TrainConfig:
     held_out: float = 0.02
     """Share of episodes kept for validation, chosen by a hash of the name: recording more never moves one across."""
     threads: int | None = None
-    """CPU threads; None takes all cores."""
+    """CPU threads of each process; None takes all cores; ``torchrun`` gives each process one unless told."""
     precision: str = "auto"
     """``auto`` probes the machine; ``bf16`` or ``fp32`` force the format of weights and activations."""
     accelerator: str = "auto"
@@ -136,24 +139,35 @@ def main(config: TrainConfig) -> None:
     """Run every stage that is not done yet."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    ranks, device = Ranks.launch(config.accelerator)
     try:
-        fabric = Fabric(accelerator=config.accelerator, devices=1)
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"accelerator={config.accelerator} cannot be used here ({reason}); try auto or cpu") from error
-    device = str(fabric.device)
-    dtype = precision(config, device)
+        train(config, ranks, device)
+    except Interrupted:
+        if ranks.first:
+            raise
+        raise SystemExit(2) from None  # the first process says it for all
+
+
+def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
+    """Run every stage that is not done yet as one of ``ranks``."""
+    for name in STAGES:
+        if name not in config.keep:
+            ranks.check_batch(f"{name}.batch", getattr(config, name).batch)
+    dtype = ranks.told(precision(config, device))
     episodes = list_episodes(config.data)
     if len(episodes) < 2:
         raise UserError(f"{config.data} holds {len(episodes)} episodes and training needs at least 2; record more")
     training, held_out = split(episodes, config.held_out)
     out = config.out
-    remember(config, dtype, out / "config.json")
-    print(f"{len(training)} + {len(held_out)} episodes, {dtype}, {torch.get_num_threads()} threads, {device} -> {out}")
+    if ranks.first:
+        remember(config, dtype, out / "config.json")
+        print(f"{len(training)} + {len(held_out)} episodes, {dtype}, {machine(ranks)}, {device} -> {out}")
+    ranks.wait()  # the others must not read the directory half made
 
     def loop(steps: int) -> LoopConfig:
         return LoopConfig(steps, config.save_seconds, sample_every=config.sample_every, max_seconds=config.max_seconds)
 
+    alike: dict[str, Any] = {"seed": config.seed, "dtype": dtype, "device": device, "ranks": ranks}
     begun = None if config.begin is None else load_checkpoint(config.begin, dtype=dtype, device=device)
     done: dict[str, Progress] = {}
     inherited = set(config.keep)
@@ -167,15 +181,15 @@ def main(config: TrainConfig) -> None:
         if saved_step(AutoencoderStage.name, out) < config.autoencoder.steps:  # else reading videos is for nothing
             frames = load_frames(training, config.autoencoder.max_frames, config.frame_size)
             check = load_frames(held_out + training[:1], 2048, config.frame_size)
-        first = AutoencoderStage(config.autoencoder, frames, check, seed=config.seed, dtype=dtype, device=device)
+        first = AutoencoderStage(config.autoencoder, frames, check, **alike)
         del frames
         if begun is not None and take_over(begun.autoencoder, first):
             inherited.add(first.name)
-        done[first.name] = run_stage(first, loop(config.autoencoder.steps), out)
+        done[first.name] = run_stage(first, loop(config.autoencoder.steps), out, ranks)
         autoencoder = first.result()
         del first
 
-    files = encode_episodes(autoencoder, episodes, out / "latents", config.frame_size, device=device)
+    files = encode_episodes(autoencoder, episodes, out / "latents", config.frame_size, device=device, ranks=ranks)
     if config.stop_after == "autoencoder":
         return
     names = {path.stem for path in held_out}
@@ -184,9 +198,9 @@ def main(config: TrainConfig) -> None:
     try:
         check_data = LatentDataset.load([file for file in files if file.stem in names], clip)
     except UserError:
-        print("no held-out episode is as long as a clip: validating on the training episodes")
+        if ranks.first:
+            print("no held-out episode is as long as a clip: validating on the training episodes")
         check_data = data
-    alike: dict[str, Any] = {"seed": config.seed, "dtype": dtype, "device": device}
 
     def run(stage: Stage, steps: int, known: nn.Module | None) -> bool:
         """Train ``stage``, from the network ``known`` on where there is one; returns whether to go on."""
@@ -195,7 +209,7 @@ def main(config: TrainConfig) -> None:
         elif stage.name in config.keep:
             raise UserError(f"keep={stage.name}: {config.begin} has no such net of the shape that is configured")
         if stage.name not in config.keep:
-            done[stage.name] = run_stage(stage, loop(steps), out)
+            done[stage.name] = run_stage(stage, loop(steps), out, ranks)
         return config.stop_after != stage.name
 
     scene, begun_scene = None, None if begun is None else begun.scene
@@ -205,7 +219,8 @@ def main(config: TrainConfig) -> None:
     else:
         depths = [DepthData.load(part, config.data) for part in parts]
         if depths[0] is None:
-            print("the episodes have no poses with distances: a world without a memory of places")
+            if ranks.first:
+                print("the episodes have no poses with distances: a world without a memory of places")
         else:
             second = DepthStage(config.depth, depths[0], depths[1] or depths[0], autoencoder, **alike)
             if not run(second, config.depth.steps, None if begun_scene is None else begun_scene.depth):
@@ -216,8 +231,13 @@ def main(config: TrainConfig) -> None:
             walked = config.body.episodes if saved_step(BodyStage.name, out) < config.body.steps else 1
             moments = [
                 survey(
-                    part[:: -(-len(part) // walked)], autoencoder, depth, chunk=config.body.model.chunk, device=device
-                )
+                    part[:: -(-len(part) // walked)],
+                    autoencoder,
+                    depth,
+                    chunk=config.body.model.chunk,
+                    device=device,
+                    quiet=not ranks.first,
+                )  # fmt: skip
                 for part in parts
             ]
             if moments[0] is None:
@@ -234,17 +254,25 @@ def main(config: TrainConfig) -> None:
     del fourth
     last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, **alike)
     run(last, config.dynamics.steps, None if begun is None else begun.dit)
+    if not ranks.first:
+        return
     provenance = {
         "version": __version__,
         "frames": len(data.latents),
         "tasks": learned_tasks(data.task.unique().tolist(), None if begun is None else begun.provenance),
         **effort(done, {} if begun is None else begun.provenance, inherited),
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {dtype}",
+        "machine": f"{platform.processor() or platform.machine()}, {machine(ranks)}, {dtype}",
         "date": time.strftime("%Y-%m-%d"),
     }
     path = out / "latentcraft.safetensors"
     save_checkpoint(path, WorldModel(autoencoder, motion, last.result(), config.frame_size, provenance, scene))
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def machine(ranks: Ranks) -> str:
+    """Return how many threads train, and in how many processes."""
+    several = f"{ranks.count} processes, " if ranks.count > 1 else ""
+    return f"{several}{torch.get_num_threads()} threads"
 
 
 def learned_tasks(numbers: list[int], before: dict[str, Any] | None) -> list[str]:

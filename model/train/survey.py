@@ -53,7 +53,13 @@ class BodyData(NamedTuple):
 
 
 def survey(
-    files: list[Path], autoencoder: Autoencoder, depth: DepthNet, *, chunk: int, device: str = "cpu"
+    files: list[Path],
+    autoencoder: Autoencoder,
+    depth: DepthNet,
+    *,
+    chunk: int,
+    device: str = "cpu",
+    quiet: bool = False,
 ) -> BodyData | None:
     """Walk through encoded episodes chunk by chunk, each with a memory that fills as a dream's would.
 
@@ -63,12 +69,13 @@ def survey(
         depth: the depth net.
         chunk: frames in a chunk.
         device: where the nets are.
+        quiet: show no progress bar.
 
     Returns:
         The moments, None without any.
     """
     parts: list[BodyData] = []
-    for file in tqdm(files, desc="survey", unit="episode", mininterval=2.0):
+    for file in tqdm(files, desc="survey", unit="episode", mininterval=2.0, disable=quiet):
         episode = load_file(file)
         latents, eyes, actions = episode["latents"], episode["eyes"], episode["actions"]
         index = torch.arange(1, len(latents) - chunk, chunk)

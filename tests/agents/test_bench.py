@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from latentcraft.agents import bench
+from latentcraft.agents import bench, bench_table
 from latentcraft.configs.compose import compose_config
 from latentcraft.errors import UserError
 from latentcraft.model import checkpoint
@@ -29,10 +29,10 @@ def test_figures_are_printed_and_written(tmp_path: Path, small: list[str], capsy
     assert "frames/s, 160x96, one core" in printed and str(missing) in printed and str(path) in printed
 
 
-@pytest.mark.parametrize("word", ["checkpoint=typo.safetensors", "steps=[1,3]"])
+@pytest.mark.parametrize("word", ["checkpoint=typo.safetensors", "steps=[1,3]", "precisions=[fp8]"])
 def test_a_dream_that_cannot_be_is_an_error(word: str, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setattr(bench, "matmul_peak", lambda: pytest.fail("measured before looking"))
-    with pytest.raises(UserError, match="typo" if "typo" in word else "got 3"):
+    with pytest.raises(UserError, match="typo|got 3|must be among auto, fp32, bf16, got fp8"):
         bench.main(compose_config("bench", [*small, word]))
     assert not capsys.readouterr().out
 
@@ -48,6 +48,37 @@ def test_a_dream_is_measured(tiny_checkpoint: Path, small: list[str]):
     figures = bench.dream_speed(compose_config("bench", [*small, f"checkpoint={tiny_checkpoint}", "steps=[1,2]"]))
     assert figures["frame_size"] == [32, 48]
     assert figures["steps_1"]["frames_per_second"] > 0 and figures["steps_2"]["chunk_ms_p95"] > 0
+    assert figures["steps_2"]["frame_gflops"] >= figures["steps_1"]["frame_gflops"] >= 0
+    batch = figures["batch_16"]
+    assert batch["steps"] == 2 and batch["frames_per_second"] > 0
+    ratio = batch["frames_per_second"] / figures["steps_2"]["frames_per_second"]
+    assert batch["times_one_world"] == pytest.approx(ratio, abs=0.02)
+    assert 0 < batch["peak_share"]
+
+
+def test_each_number_format_has_its_own_figures(tiny_checkpoint: Path, small: list[str], tmp_path: Path, capsys,
+                                                monkeypatch: pytest.MonkeyPatch):  # fmt: skip
+    monkeypatch.setattr(bench, "reference_speed", lambda seconds: {"frame_size": [96, 160], "frames_per_second": 1.0})
+    path = tmp_path / "bench.json"
+    words = [f"checkpoint={tiny_checkpoint}", "steps=[1]", "batch=false", "precisions=[fp32,bf16]", f"json={path}"]
+    assert bench.main(compose_config("bench", [*small, *words])) == 0
+    report = json.loads(path.read_text())
+    assert report["dream_fp32"]["precision"] == "float32" and report["dream_bf16"]["precision"] == "bfloat16"
+    assert "batch_16" not in report["dream_fp32"] and "dream" not in report
+    printed = capsys.readouterr().out
+    assert ", float32; " in printed and ", bfloat16; " in printed and "of the matrix peak" in printed
+
+
+def test_sizes_of_the_presets_are_printed_and_nothing_is_measured(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "matmul_peak", lambda: pytest.fail("measured"))
+    path = tmp_path / "sizes.json"
+    assert bench.main(compose_config("bench", ["sizes=true", f"json={path}"])) == 0
+    counted = json.loads(path.read_text())
+    assert list(counted) == ["smoke", "cpu", "gpu", "gpu-large"]
+    for figure in ("parameters", "dream_flops", "train_flops", "train_bytes", "play_bytes", "cache_bytes"):
+        values = [size[figure] for size in counted.values()]
+        assert values == sorted(values), figure
+    assert "1087.0M" in capsys.readouterr().out
 
 
 def test_training_says_how_it_was_run(monkeypatch: pytest.MonkeyPatch):
@@ -55,14 +86,14 @@ def test_training_says_how_it_was_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "latentcraft.model.train.bench.training_speed", lambda compile: figures | {"parameters": 20_812_345.0}
     )
-    row = bench.training_row(bench.training_speed())
+    row = bench_table.training_row(bench.training_speed())
     assert row.startswith("42 frames/s (168 noised); a step takes 5.123 s, 21M parameters, ")
     assert row.endswith("float32, eager, without bootstrap steps") or "bfloat16, eager" in row
 
 
 def test_json_alone_prints_json(small: list[str], capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bench, "reference_speed", lambda seconds: {"frame_size": [96, 160], "frames_per_second": 1.0})
-    monkeypatch.setattr(bench, "dream_speed", lambda config: {"not_available": "not asked for"})
+    monkeypatch.setattr(bench, "dream_speed", lambda config, kind: {"not_available": "not asked for"})
     assert bench.main(compose_config("bench", [*small, "--json"])) == 0
     assert json.loads(capsys.readouterr().out)["reference"]["frames_per_second"] == 1.0
 

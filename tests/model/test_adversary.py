@@ -32,7 +32,8 @@ def test_it_learns_to_tell_a_blur_from_the_real_and_asks_for_less_of_it():
         blur = 0.3 * torch.randn(real.shape, generator=generator)
         error = torch.randn(real.shape, generator=generator)
         guess = Guess.of_nothing(real)
-        lesson = critic.lesson(blur, guess, real, guess, error, step=step, steps=60, generator=generator)
+        jolt = torch.randn((2 * len(real), *real.shape[1:]), generator=generator)
+        lesson = critic.lesson(blur, guess, real, guess, error, step=step, steps=60, jolt=jolt)
     assert lesson.figures["critic"] < 0.3  # ln 2 = 0.69 is knowing nothing
     assert lesson.figures["critic_right"] > 0.9
     # As strong as the squared error's gradient, and downhill: following it looks more real to the critic.
@@ -50,7 +51,7 @@ def test_before_its_start_the_transformer_hears_nothing():
     for step, heard in ((4, False), (5, True)):
         lesson = critic.lesson(
             torch.zeros_like(real) + 0.1, guess, real, guess, torch.ones_like(real), step=step, steps=10,
-            generator=generator,
+            jolt=torch.randn((2 * len(real), *real.shape[1:]), generator=generator),
         )  # fmt: skip
         assert bool(lesson.gradient.any()) == heard
 

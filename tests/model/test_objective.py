@@ -5,6 +5,7 @@ import torch
 from latentcraft.model.dit import REWARD_BINS, STEP_SIZES, Outcomes
 from latentcraft.model.motion import Guess
 from latentcraft.model.objective import (
+    Wear,
     add_noise,
     bootstrap_target,
     denoising_loss,
@@ -72,11 +73,11 @@ def test_a_fifth_of_the_contexts_is_far_noisier_than_play():
 def test_wear_touches_a_share_of_the_clips_and_keeps_latents_on_their_sphere():
     latents = torch.randn(400, 2, 1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
     latents = latents * torch.rsqrt(latents.square().mean(-1, keepdim=True))
-    seen = worn(latents, 0.4, torch.Generator().manual_seed(1))
+    seen = worn(latents, Wear.draw(400, 8, 0.4, torch.Generator().manual_seed(1)))
     torch.testing.assert_close(seen.square().mean(-1), torch.ones(seen.shape[:-1]), rtol=1e-3, atol=1e-3)
     same = (seen == latents).flatten(1).all(1)
     assert 0.28 < same.float().mean() < 0.44  # 0.6 without drift times 0.6 without blur
-    assert torch.equal(worn(latents, 0.0, torch.Generator().manual_seed(1)), latents)
+    assert torch.equal(worn(latents, Wear.draw(400, 8, 0.0, torch.Generator().manual_seed(1))), latents)
 
 
 def test_the_motion_loss_is_least_at_the_correlation():
