@@ -258,7 +258,8 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         return
     provenance = {
         "version": __version__,
-        "frames": len(data.latents),
+        # The largest set any part of it learned from.
+        "frames": max(len(data.latents), 0 if begun is None else begun.provenance.get("frames", 0)),
         "tasks": learned_tasks(data.task.unique().tolist(), None if begun is None else begun.provenance),
         **effort(done, {} if begun is None else begun.provenance, inherited),
         "machine": f"{platform.processor() or platform.machine()}, {machine(ranks)}, {dtype}",
