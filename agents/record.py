@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import re
 import signal
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -25,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from latentcraft.agents.explorer import Explorer
+from latentcraft.agents.signals import handling
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTONS, PITCH, YAW
 from latentcraft.model.episodes import EpisodeWriter
@@ -335,24 +335,6 @@ _ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 
 
 @contextmanager
-def _handling(signals: list[signal.Signals], handler: Any) -> Iterator[None]:
-    """Handle ``signals`` by ``handler`` inside the block; nothing in threads, where Python allows no handlers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in signals}
-    # What is ignored stays so (nohup). None is a handler that was not set by Python and could not be put back.
-    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
-    for number in before:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-@contextmanager
 def _ending_as_interrupts() -> Iterator[None]:
     """Raise :class:`KeyboardInterrupt` on the first of the ending signals, so that workers and files are tidied up."""
     asked = False
@@ -363,7 +345,7 @@ def _ending_as_interrupts() -> Iterator[None]:
             asked = True
             raise KeyboardInterrupt
 
-    with _handling(_ENDINGS, interrupt):
+    with handling(_ENDINGS, interrupt):
         yield
 
 
@@ -403,7 +385,7 @@ def _run_jobs(config: RecordConfig, seeds: list[int]) -> Generator[RecordStats, 
     try:
         # Each of the first jobs starts a process, which inherits what is ignored: a signal that comes before
         # _start_worker has run then neither ends it nor makes it print a traceback of its own.
-        with _handling([signal.SIGINT, *_ENDINGS], signal.SIG_IGN):
+        with handling([signal.SIGINT, *_ENDINGS], signal.SIG_IGN):
             jobs: list[Future[RecordStats | None]] = [pool.submit(_run_job, seed) for seed in seeds[:workers]]
         jobs += [pool.submit(_run_job, seed) for seed in seeds[workers:]]
         for job in as_completed(jobs):

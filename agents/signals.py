@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 ENDING = ("SIGTERM", "SIGHUP")
 
@@ -16,11 +17,21 @@ def quitting_on_signals(quit_: Callable[[], None], names: Sequence[str] = ENDING
         quit_: called in the main thread between any two of its instructions; anything but setting a flag is too much.
         names: of signals; those the system does not have are left out.
     """
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+    with handling([getattr(signal, name) for name in names if hasattr(signal, name)], lambda *_: quit_()):
+        yield
+
+
+@contextmanager
+def handling(signals: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
+    """Handle ``signals`` by ``handler`` inside the block; nothing in threads, where Python allows no handlers."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.signal(number, lambda *_: quit_()) for number in signals}
+    before = {number: signal.getsignal(number) for number in signals}
+    # What is ignored stays so (nohup). None is a handler that was not set by Python and could not be put back.
+    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
