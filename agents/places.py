@@ -22,5 +22,7 @@ class Places:
     """Such films show all that the window showed, figures and notes too; else the bare pictures."""
     gif_megabytes: float | None = None
     """What a GIF may take at most; None for no limit."""
-    players: tuple[str, ...] = ("explorer", "tour")
+    players: tuple[str, ...] = ("autopilot", "explorer", "tour")
     """Whom the hand-over key lets play in turn, see :func:`latentcraft.agents.players.make_player`."""
+    player: str | None = None
+    """Who plays at first; None is the person."""

@@ -55,10 +55,12 @@ class PlayConfig:
     keys: dict[str, str | tuple[str, ...] | None] = field(default_factory=dict)
     """Changes to single actions, for instance ``keys.forward=z keys.jump=[space,j]``; null takes an action's keys.
     (The names with a dot, ``hotbar.1`` and so on, can be given in a ``keymap`` file only.)"""
-    players: tuple[str, ...] = ("explorer", "tour")
-    """Who plays in turn when handed over to: ``explorer``, a bundled script's name, a script's file, a learned
-    policy's (``latentcraft agent clone`` and ``agent train`` write them), or one's own as ``package.module:name`` (an
-    object with ``act(frames) -> actions``, or what makes one)."""
+    player: str | None = None
+    """Who plays at first, one of the names that ``players`` takes; null is you. Any button takes over."""
+    players: tuple[str, ...] = ("autopilot", "explorer", "tour")
+    """Who plays in turn when handed over to: ``autopilot`` (the learned policy that comes with it), ``explorer``, a
+    bundled script's name, a script's file, a learned policy's (``latentcraft agent clone`` and ``agent train`` write
+    them), or one's own as ``package.module:name`` (an object with ``act(frames) -> actions``, or what makes one)."""
     slot: int | None = None
     """Begin with the game saved in this slot, 1 to 9."""
     rewind_minutes: float = 6.0
@@ -163,7 +165,7 @@ def play(config: PlayConfig, start: Start, keymap: dict[str, str]) -> int:
         places=Places(
             screenshots=config.screenshots, saves=config.saves, recordings=config.recordings,
             clip_seconds=config.clip_seconds, clip_format=config.clip_format, clip_words=config.clip_words,
-            gif_megabytes=config.gif_megabytes, players=config.players,
+            gif_megabytes=config.gif_megabytes, players=config.players, player=config.player,
         ),
         slot=config.slot,
         scale=config.scale,

@@ -9,9 +9,13 @@ from latentcraft.agents.explorer import Explorer
 from latentcraft.agents.script import bundled_scripts, load_script
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, check_vectors
+from latentcraft.model.shipped import AUTOPILOT as SHIPPED_AUTOPILOT
 from latentcraft.simulator.protocol import World
 
 EXPLORER = "explorer"
+AUTOPILOT = "autopilot"
+"""The policy that comes with the package, see :data:`latentcraft.model.shipped.AUTOPILOT`. It sees the frames, so that
+in a dream actions and frames come about together: the game plays itself."""
 SCRIPT_SUFFIXES = (".yaml", ".yml")
 LEARNED_SUFFIX = ".safetensors"
 """Of a learned policy's file."""
@@ -106,7 +110,7 @@ def check_player(name: str) -> bool:
 
         load_policy_file(name)
         return False
-    if name == EXPLORER or _is_policy(name):
+    if name in (EXPLORER, AUTOPILOT) or _is_policy(name):
         return False
     _load_script(name, chunk=4)
     return True
@@ -116,9 +120,9 @@ def make_player(name: str, world: World, seed: int) -> Player:
     """Return a player by name, ready to take over.
 
     Args:
-        name: ``explorer``, a bundled script, a script's file (``.yaml``), a learned policy's (``.safetensors``), or
-            ``package.module:name`` of a policy: an object with ``act``, or a class or function that returns one when
-            called without arguments.
+        name: ``explorer``, ``autopilot``, a bundled script, a script's file (``.yaml``), a learned policy's
+            (``.safetensors``), or ``package.module:name`` of a policy: an object with ``act``, or a class or function
+            that returns one when called without arguments.
         world: what will be played.
         seed: of the explorer's and a learned policy's choices.
 
@@ -127,10 +131,10 @@ def make_player(name: str, world: World, seed: int) -> Player:
     """
     if name == EXPLORER:
         return ExplorerPlayer(seed, world.spec.task)
-    if name.endswith(LEARNED_SUFFIX):
+    if name == AUTOPILOT or name.endswith(LEARNED_SUFFIX):
         from latentcraft.agents.learning.policy import load_player  # imports torch
 
-        return PolicyPlayer(name, load_player(name, seed))
+        return PolicyPlayer(name, load_player(SHIPPED_AUTOPILOT if name == AUTOPILOT else name, seed))
     if _is_policy(name):
         return PolicyPlayer(name, load_policy(name))
     return ScriptPlayer(_load_script(name, world.spec.chunk))
@@ -145,8 +149,8 @@ def _load_script(name: str, chunk: int) -> np.ndarray:
     if name in bundled_scripts() or name.endswith(SCRIPT_SUFFIXES):
         return load_script(name, chunk=chunk).actions
     raise UserError(
-        f"no player {name!r}; give {EXPLORER}, {', '.join(bundled_scripts())}, a script.yaml, a policy.safetensors or "
-        "package.module:name"
+        f"no player {name!r}; give {EXPLORER}, {AUTOPILOT}, {', '.join(bundled_scripts())}, a script.yaml, "
+        "a policy.safetensors or package.module:name"
     )
 
 

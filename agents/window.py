@@ -133,6 +133,8 @@ class Window:
         if self._slot is not None:
             self.commands.slot = self._slot
             self.commands.on_load()
+        if self._places.player is not None:
+            self.commands.hand_over(self._places.player)
         redraw_at = 0.0
         try:
             with quitting_on_signals(self._on_quit):

@@ -68,7 +68,8 @@ class LatentDataset:
     events: Tensor
     """``int64 (m, 2)``: a frame with an event, and its episode."""
     deeds: Tensor
-    """``int64 (m, 2)``: a frame that one of :data:`DEEDS` led to, and its episode."""
+    """``int64 (m, 2)``: the last frame of each time that one of :data:`DEEDS` was held, when the block mostly breaks or
+    appears, and its episode."""
 
     @property
     def longest(self) -> int:
@@ -102,7 +103,8 @@ class LatentDataset:
                 values.append(part[key].expand(frames) if key == "task" else part[key])
             for event in torch.nonzero((part["rewards"].abs() >= 0.5) | part["terminated"]).flatten().tolist():
                 events.append((offset + event, len(spans)))
-            done = torch.nonzero((part["actions"][:, buttons] > 0).any(-1)).flatten()
+            held = (part["actions"][:, buttons] > 0).any(-1)
+            done = torch.nonzero(held & ~torch.cat([held[1:], held.new_zeros(1)])).flatten()
             deeds.append(torch.stack([offset + done, torch.full_like(done, len(spans))], -1))
             spans.append((offset, frames))
             offset += frames

@@ -142,14 +142,17 @@ def ramp_weight(signal: Tensor) -> Tensor:
     return 0.7 * signal + 0.3
 
 
-def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error of each chunk ``(..., f, h, w, c) -> (...)``, averaged over scales.
+def squared_error(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the mean squared error of each chunk ``(..., f, h, w, c) -> (...)``, averaged over scales; ``weight``
+    ``(..., f, h, w)`` multiplies that of single positions.
 
     At each scale the error is pooled over squares and weighed by their area, so that white noise counts the same at
     all of them. Errors of fine texture are nearly white; those of shapes and colours are not, and would else be a small
     part of the whole. The best prediction is the conditional mean as ever.
     """
     error = predicted.float() - target.float()
+    if weight is not None:
+        error = error * weight.sqrt()[..., None]
     total, scales = error.square().mean((-4, -3, -2, -1)), 1
     planes = error.flatten(0, -4).permute(0, 3, 1, 2)
     for side in SCALES:
@@ -160,9 +163,9 @@ def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
     return total / scales
 
 
-def denoising_loss(predicted: Tensor, target: Tensor, signal: Tensor) -> Tensor:
+def denoising_loss(predicted: Tensor, target: Tensor, signal: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean over chunks of :func:`squared_error`, weighed by :func:`ramp_weight`, in fp32."""
-    return (ramp_weight(signal) * squared_error(predicted, target)).mean()
+    return (ramp_weight(signal) * squared_error(predicted, target, weight)).mean()
 
 
 def motion_loss(guess: Guess, target: Tensor) -> Tensor:

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from latentcraft.agents.learning.policy import load_policy_file
+from latentcraft.agents.players import AUTOPILOT, make_player
 from latentcraft.model.actions import YAW, noop
 from latentcraft.model.checkpoint import SHIPPED, load_checkpoint
+from latentcraft.model.shipped import AUTOPILOT as AUTOPILOT_FILE
 from latentcraft.simulator.dream.world import DreamWorld
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
 from latentcraft.simulator.voxel.world import VoxelWorld
@@ -76,3 +79,21 @@ def test_it_is_less_sure_of_what_comes_into_view(dream: DreamWorld):
     dream.reset(starts)
     turned = [info["uncertainty"] for info in dream.step(turning(4.0)).infos]
     assert all(0 < before < after <= 1 for before, after in zip(still, turned, strict=True))
+
+
+def test_the_autopilot_plays_the_dream_by_what_it_sees_and_the_same_again():
+    def play(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        world = DreamWorld(num_worlds=1, steps=1)
+        frames = world.reset([Start(seed=HELD_OUT_SEED + 1)])[0]
+        player, acted = make_player(AUTOPILOT, world, seed), []
+        for _ in range(12):
+            acted.append(player.act(world, frames))
+            frames = world.step(acted[-1][None]).frames[0]
+        return np.stack(acted), frames
+
+    (actions, frames), again, other = play(0), play(0), play(1)
+    assert np.array_equal(actions, again[0]) and np.array_equal(frames, again[1])
+    assert not np.array_equal(actions, other[0])
+    assert len(np.unique(actions[:, 0], axis=0)) >= 4  # it does not stand, nor hold one move
+    saved = load_policy_file(AUTOPILOT_FILE)
+    assert saved.provenance["loss"] < saved.provenance["guessing"]  # on episodes it did not learn from

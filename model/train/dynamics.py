@@ -13,7 +13,7 @@ from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Guess, Motion
+from latentcraft.model.motion import Guess, Motion, surprise
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,
@@ -29,7 +29,7 @@ from latentcraft.model.objective import (
 )
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.sampler import commit, denoise
-from latentcraft.model.scene import Scene
+from latentcraft.model.scene import NEWS, Scene
 from latentcraft.model.train.adversary import Adversary, AdversaryConfig
 from latentcraft.model.train.compiled import compiled
 from latentcraft.model.train.noised import Noised
@@ -56,6 +56,9 @@ class DynamicsStageConfig:
     """Optimiser steps."""
     batch: int = 2
     """Clips a step."""
+    clip_chunks: int = 0
+    """Length of a clip; 0 is ``model.context``. Short ones cost less, so that more things happen in a second of
+    training; what lies further back is then learned from other runs, or not at all."""
     copies: int = 2
     """Noised copies of each clip; they share the clean copy's work, so two cost 1.5 times one."""
     bootstrap_share: float = 0.25
@@ -69,7 +72,7 @@ class DynamicsStageConfig:
     """Share of steps whose context the net dreamed itself from some chunk on, so that it learns to come back from its
     own mistakes and not only to go on from perfect pasts (the lever of DIAMOND's CSGO model and of Self-Forcing)."""
     own_chunks: int = 16
-    """Length of those clips, of which the last ``model.context`` chunks are trained on. Longer ones show what the
+    """Length of those clips, of which the last ``clip_chunks`` are trained on. Longer ones show what the
     net makes of a world after a while; at 24 such a step took 5 to 7 s on two cores and not 1.4."""
     guided_share: float = 0.75
     """Share of those clips that dream for long and are shown the truth wherever the motion guess knows next to nothing
@@ -80,6 +83,9 @@ class DynamicsStageConfig:
     deed_share: float = 0.3
     """Share of clips drawn around ticks at which something was dug or placed, besides those that are by chance. A net
     that had seen few of them grew coloured rubbish round the crosshair within half a second of digging."""
+    news_weight: float = 0.0
+    """Additional weight of the squared error wherever the truth is news (:data:`latentcraft.model.scene.NEWS`) to the
+    guess: something broke, was placed or came into view."""
     wear_share: float = 0.15
     """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     action_dropout: float = 0.1
@@ -143,23 +149,24 @@ class DynamicsStage:
         config, model, share = self.config, self.config.model, self.ranks.share
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         own = torch.rand((), generator=generator).item() < config.own_share and step >= config.own_start
-        length = max(model.context, min(config.own_chunks, self.data.longest // model.chunk)) if own else model.context
+        window = config.clip_chunks or model.context
+        length = max(window, min(config.own_chunks, self.data.longest // model.chunk)) if own else window
         clips = self.data.sample(
             config.batch, length, model.chunk, generator, deed_share=config.deed_share, mine=self.ranks.mine
         ).to(self.device)  # fmt: skip
         draw = torch.rand((), generator=generator).item()
         stage = 1 + (step - config.bootstrap_start) // config.bootstrap_stage
         largest = min(stage, len(STEP_SIZES) - 1) if stage > 0 and draw < config.bootstrap_share else 0
-        shape = (config.batch, config.copies, model.context)
+        shape = (config.batch, config.copies, window)
         grid = not largest and torch.rand((), generator=generator).item() < config.grid_share
         levels_of = sample_grid(shape, generator) if grid else sample_levels(shape, largest, generator)
         signal, size = (share(part).to(self.device) for part in levels_of)
         has_actions = share(torch.rand(config.batch, generator=generator) >= config.action_dropout)
-        levels, worse = map(share, sample_context_levels((config.batch, model.context), generator))
+        levels, worse = map(share, sample_context_levels((config.batch, window), generator))
         finished = clips.latents
         if own:
-            finished = self.own_rollout(clips, has_actions, generator)[:, -model.context :]
-            clips = clips.last(model.context)
+            finished = self.own_rollout(clips, has_actions, generator)[:, -window:]
+            clips = clips.last(window)
         wear = Wear.draw(config.batch, model.channels, config.wear_share, generator)
         finished = worn(finished, Wear(*map(share, wear)))
         # In the worse clips what the next chunk is moved from is poor too.
@@ -177,7 +184,10 @@ class DynamicsStage:
                 self.optimizer.copy_average_to(self.average)
                 target = bootstrap_target(batch.latents[:, 1:], signal, size, self.teacher(batch))
         prediction = batch.run(self.forward)
-        denoising = denoising_loss(prediction.latents[:, 1:], target, signal)
+        weight = None
+        if config.news_weight:
+            weight = (1 + config.news_weight * (surprise(clips.latents, guess) > NEWS))[:, None]
+        denoising = denoising_loss(prediction.latents[:, 1:], target, signal, weight)
         # Frames after the end are not lived by anyone: the first end counts, what follows does not.
         ended = clips.terminated.flatten(1).cumsum(1)
         valid = ((ended == 0) | ((ended == 1) & clips.terminated.flatten(1))).view_as(clips.rewards)

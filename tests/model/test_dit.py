@@ -1,8 +1,10 @@
 """The transformer's promises: causality, the cache, and agreement of training with streaming."""
 
+from dataclasses import replace
+
 import torch
 
-from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+from latentcraft.model.dit import DiTConfig, SpacetimeDiT, place_features
 
 CONFIG = DiTConfig(width=64, depth=6, head_size=32, context=8, refiner_width=16)
 
@@ -37,6 +39,28 @@ def test_streaming_with_the_cache_equals_the_full_causal_forward():
         cache.append(one.keys, one.values, latents[:, 0, i])
         torch.testing.assert_close(one.latents[:, :, 0], full.latents[:, :, i], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(one.outcomes.reward[:, 0], full.outcomes.reward[:, i], rtol=1e-4, atol=1e-4)
+
+
+def test_a_net_that_is_told_places_begins_as_one_that_is_not_and_tells_the_middle_from_elsewhere():
+    torch.manual_seed(0)
+    plain, told = SpacetimeDiT(CONFIG), SpacetimeDiT(replace(CONFIG, place=True))
+    told.load_state_dict(plain.state_dict(), strict=False)
+    arguments_ = arguments(h=12, w=20)
+    for net in (plain, told):
+        torch.nn.init.normal_(net.final.weight, std=0.1, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        before = plain(*arguments_).latents
+        assert torch.equal(told(*arguments_).latents, before)  # the new weights are zeros
+        assert told.embed_place is not None
+        told.embed_place.weight[:, -1] = 1.0
+        moved = (told(*arguments_).latents - before).abs().mean((0, 1, 2, 3, 6))
+    assert moved.sum() > 0
+
+    near = place_features(6, 10, torch.device("cpu"))[:, -1].view(6, 10)
+    torch.testing.assert_close(near, near.flip(0, 1))  # as far from the middle on all sides
+    assert near.argmax() in (24, 25, 34, 35) and near.min() == near[0, 0]  # the four tokens that meet in it
+    wide = place_features(6, 20, torch.device("cpu")).view(6, 20, -1)
+    torch.testing.assert_close(wide[:, 5:15], place_features(6, 10, torch.device("cpu")).view(6, 10, -1))
 
 
 def test_the_ring_forgets_the_oldest_chunk_and_keeps_its_size():

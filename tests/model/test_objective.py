@@ -105,6 +105,16 @@ def test_white_noise_counts_the_same_at_every_scale_and_a_shift_more():
     torch.testing.assert_close(squared_error(zero + 1, zero).mean(), torch.tensor((1 + 4 + 16) / 3))
 
 
+def test_a_weight_multiplies_the_error_of_its_positions():
+    zero = torch.zeros(1, 2, 4, 8, 8, 8)
+    weight = torch.ones(1, 2, 4, 8, 8)
+    weight[:, 1, :, :2, :2] = 4  # 4 of 64 positions, one of 16 squares of two; of a square of four a quarter
+    error = squared_error(zero + 1, zero, weight)
+    plain = torch.tensor(1 + 4 + 16) / 3
+    weighed = torch.tensor(1.1875 + 4 * 1.1875 + 16 * (3 + 1.25**2) / 4) / 3
+    torch.testing.assert_close(error, torch.stack([plain, weighed])[None])
+
+
 def test_two_hot_keeps_the_mean_and_the_head_reads_it_back():
     rewards = torch.tensor([-1.0, -0.03, 0.0, 0.004, 0.7, 1.0, 2.0])
     hot = two_hot(rewards)

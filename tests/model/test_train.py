@@ -69,8 +69,11 @@ def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig
         ),
         dynamics=DynamicsStageConfig(
             steps=14, batch=2, compile=False, optimizer=QUICK,
-            bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3, own_start=2, grid_share=0.3,
-            model=DiTConfig(width=32, depth=3, head_size=16, context=5, refiner_width=16, refiner_layers=1),
+            bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3, own_start=2, grid_share=0.3, clip_chunks=4,
+            news_weight=3.0,
+            model=DiTConfig(
+                width=32, depth=3, head_size=16, context=5, refiner_width=16, refiner_layers=1, place=True
+            ),
             adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK),
         ),
     )  # fmt: skip
@@ -283,8 +286,8 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
     assert set(stamps.flatten().tolist()) == {*range(30), *range(200, 225)}  # every frame, the last ones too
     # A fifth is drawn around the events at frame 20; by chance it would be in 4 of every 24 to 27 clips.
     assert 0.25 < ((stamps % 100 == 20).any(1)).float().mean() < 0.45
-    # Everything but tick 0 of the first episode counts as a deed here, as every button is pressed then.
-    assert torch.equal(data.deeds[:2], torch.tensor([[1, 0], [2, 0]])) and len(data.deeds) == 54
+    # Every button is held all the time, so each episode has one deed, which is done when it ends.
+    assert torch.equal(data.deeds, torch.tensor([[29, 0], [54, 1]]))
     with pytest.raises(UserError, match="record longer"):
         LatentDataset.load(paths, clip_frames=64)
     with pytest.raises(UserError, match="no episode has the 32 frames"):
@@ -293,7 +296,7 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
 
 def test_clips_can_be_drawn_around_what_was_dug_or_placed(tmp_path: Path):
     actions = torch.zeros(400, 20)
-    actions[300, BUTTON_INDEX["use"]] = 1
+    actions[280:301, BUTTON_INDEX["use"]] = 1  # what counts is the last tick of holding it
     path = tmp_path / "episode.safetensors"
     frames = torch.arange(400).float()
     save_file(
@@ -308,8 +311,9 @@ def test_clips_can_be_drawn_around_what_was_dug_or_placed(tmp_path: Path):
 
     def share(deed_share: float) -> float:
         clips = data.sample(400, 5, 4, torch.Generator().manual_seed(0), deed_share=deed_share)
-        return (clips.actions[..., BUTTON_INDEX["use"]] > 0).flatten(1).any(1).float().mean().item()
+        return (clips.latents[..., 0, 0, 0] == 300).flatten(1).any(1).float().mean().item()
 
+    assert torch.equal(data.deeds, torch.tensor([[300, 0]]))
     assert share(1.0) == 1
     assert share(0.0) < 0.12  # by chance 20 of 381 starts
     assert 0.4 < share(0.5) < 0.65
