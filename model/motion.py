@@ -67,6 +67,8 @@ class Guess(NamedTuple):
     """``(..., f, h, w, c)``."""
     spread: Tensor
     """Standard deviation ``(..., f, h, w, 1)``, 0.14 to 1."""
+    carried: Tensor
+    """The mean as it would be if the judge had corrected nothing, ``(..., f, h, w, c)``: what memory and motion say."""
 
     def draw(self, noise: Tensor) -> Tensor:
         """Turn standard normal ``noise`` into a sample."""
@@ -74,20 +76,20 @@ class Guess(NamedTuple):
 
     def add_axis(self, axis: int) -> "Guess":
         """Insert an axis of length 1."""
-        return Guess(self.mean.unsqueeze(axis), self.spread.unsqueeze(axis))
+        return Guess(*(part.unsqueeze(axis) for part in self))
 
     @classmethod
     def of_nothing(cls, chunks: Tensor) -> "Guess":
         """Return standard normals for ``chunks`` ``(..., f, h, w, c)``: the guess of who knows nothing."""
         mean = torch.zeros_like(chunks, dtype=torch.float32)
-        return cls(mean, torch.ones_like(mean[..., :1]))
+        return cls(mean, torch.ones_like(mean[..., :1]), mean)
 
 
 def surprise(latents: Tensor, guess: Guess) -> Tensor:
-    """Return the squared error of ``guess`` about ``latents (..., f, h, w, c)``, in the variances it expected,
-    ``(..., f, h, w)``.
+    """Return how far ``latents (..., f, h, w, c)`` are from what was there before, carried to where it is now, in the
+    variances that ``guess`` expected, ``(..., f, h, w)``. A block that breaks is news also where the judge foresaw it.
     """
-    error = (latents.float() - guess.mean).square().mean(-1)
+    error = (latents.float() - guess.carried).square().mean(-1)
     return error / guess.spread[..., 0].square()
 
 
@@ -251,9 +253,11 @@ class Motion(ConvNet):
         verdict = self.verdict(self.judge(self.judge_found(shown) + known.flatten(0, 1))).float()
         verdict = rearrange(verdict, "(k f) c h w -> k f h w c", f=f)
         correction, stays, certainty = verdict[..., :-2], verdict[..., -2:-1], verdict[..., -1:]
-        moved = Autoencoder.normalise(torch.lerp(found, still, torch.sigmoid(stays)) + correction)
+        carried = torch.lerp(found, still, torch.sigmoid(stays))
+        moved = Autoencoder.normalise(carried + correction)
         correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * there[:, None, None, None, None]
-        return Guess(correlation * moved, torch.sqrt(1 - correlation.square()))
+        spread = torch.sqrt(1 - correlation.square())
+        return Guess(correlation * moved, spread, correlation * Autoencoder.normalise(carried))
 
 
 def judge(autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, flow: Flow, there: Tensor) -> Guess:

@@ -48,6 +48,9 @@ class MotionStageConfig:
     all before."""
     flow_weight: float = 1.0
     """Weight of the moved picture's error; 0 leaves the flow as it is and trains the judge alone."""
+    deed_share: float = 0.0
+    """Share of clips drawn around something that was dug or placed, besides those that are by chance: the judge can
+    learn when a block is about to break."""
     wear_share: float = 0.15
     """Share of pictures whose colours drift, and of those that blur, as dreamed ones do."""
     action_dropout: float = 0.1
@@ -168,7 +171,8 @@ class MotionStage:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         share = self.ranks.share
         clips = self.data.sample(
-            config.batch, config.chunks, config.model.chunk, generator, mine=self.ranks.mine
+            config.batch, config.chunks, config.model.chunk, generator, deed_share=config.deed_share,
+            mine=self.ranks.mine,
         ).to(self.device)  # fmt: skip
         wear = Wear.draw(config.batch, config.model.channels, config.wear_share, generator)
         past = worn(clips.latents[:, :-1], Wear(*map(share, wear)))

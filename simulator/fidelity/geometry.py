@@ -51,7 +51,7 @@ class GeometryPlan:
     @classmethod
     def quick(cls, first_seed: int = HELD_OUT_SEED) -> "GeometryPlan":
         """Return the plan of ``mode=quick``."""
-        return cls(2, (0.2, 1.0, 3.0, 10.0), 2, first_seed)
+        return cls(2, (0.2, 1.0, 3.0), 2, first_seed)
 
     @classmethod
     def full(cls, first_seed: int = HELD_OUT_SEED) -> "GeometryPlan":

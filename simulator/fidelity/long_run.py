@@ -62,7 +62,7 @@ class LongPlan:
     """Seconds at which slices end; those beyond the actions are left out."""
     clips: int = 16
     """Clips in each game and slice, at most."""
-    poses: int = 4
+    poses: int = 2
     """Frames in each game and slice whose pose is searched for, the last of that many clips."""
     features: str = DEFAULT
     """See :func:`latentcraft.simulator.fidelity.features.load_features`."""

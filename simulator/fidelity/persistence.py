@@ -58,7 +58,7 @@ class PersistencePlan:
     @classmethod
     def quick(cls, first_seed: int = HELD_OUT_SEED) -> "PersistencePlan":
         """Return the plan of ``mode=quick``."""
-        return cls(8, (0.5, 3.0), first_seed)
+        return cls(6, (1.0,), first_seed)
 
     @classmethod
     def full(cls, first_seed: int = HELD_OUT_SEED) -> "PersistencePlan":

@@ -5,7 +5,7 @@ import torch
 from latentcraft.model.actions import YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.motion import Motion, MotionConfig, sample
+from latentcraft.model.motion import Guess, Motion, MotionConfig, sample, surprise
 from latentcraft.model.objective import motion_loss
 from latentcraft.model.train.motion import photometric_loss
 
@@ -131,3 +131,13 @@ def test_it_learns_which_way_an_action_moves_the_picture():
         optimizer.step()
     after = torch.stack([loss() for _ in range(10)]).mean().item()
     assert after < 0.5 * before
+
+
+def test_news_is_what_differs_from_what_was_there_though_the_judge_foresaw_it():
+    before, after = Autoencoder.normalise(torch.randn(2, 1, 4, 4, 6, 8, generator=torch.Generator().manual_seed(0))).unbind(0)
+    spread = torch.full((1, 4, 4, 6, 1), 0.5)
+    foreseen = Guess(after, spread, before)
+    assert (surprise(after, foreseen) > 1).float().mean() > 0.9  # unit vectors that have nothing to do with each other
+    assert not surprise(before, foreseen).any()
+    still = (after - before).square().mean(-1) / 0.25
+    torch.testing.assert_close(surprise(after, foreseen), still)
