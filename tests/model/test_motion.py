@@ -134,7 +134,9 @@ def test_it_learns_which_way_an_action_moves_the_picture():
 
 
 def test_news_is_what_differs_from_what_was_there_though_the_judge_foresaw_it():
-    before, after = Autoencoder.normalise(torch.randn(2, 1, 4, 4, 6, 8, generator=torch.Generator().manual_seed(0))).unbind(0)
+    before, after = Autoencoder.normalise(
+        torch.randn(2, 1, 4, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    ).unbind(0)
     spread = torch.full((1, 4, 4, 6, 1), 0.5)
     foreseen = Guess(after, spread, before)
     assert (surprise(after, foreseen) > 1).float().mean() > 0.9  # unit vectors that have nothing to do with each other
