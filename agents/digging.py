@@ -22,6 +22,10 @@ from latentcraft.agents.senses import EYE, REACH, Cell, Senses, wrap
 from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.simulator.voxel.blocks import DIG_TICKS
 
+HOLDS_ON = 0.35
+"""Share of dug blocks after which the button stays down, into whatever is behind: people dig like that, and a net that
+had never seen it would take the hand's letting go for what breaks a block."""
+
 
 def select(me: Senses, rng: Rng, slot: int) -> Actions:
     """Take hotbar slot 0 to 8 in hand, sometimes by way of others."""
@@ -69,6 +73,8 @@ def dig_about(me: Senses, rng: Rng, count: int | None = None) -> Actions:
         hit = me.ray(me.yaw, me.pitch)
         if hit is not None and me.breakable(hit.cell):
             yield from break_block(me, hit.cell)
+            if rng.random() < HOLDS_ON:
+                yield from (press("attack") for _ in range(rng.integers(4, 40)))
         yield from (press() for _ in range(rng.integers(0, 5)))
 
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
-from latentcraft.model.motion import Guess, action_features, coordinates
+from latentcraft.model.motion import CENTRES, Guess, action_features, place_features
 from latentcraft.model.refiner import Refiner
 from latentcraft.model.tasks import TASKS
 
@@ -37,8 +37,6 @@ STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
 REWARD_BINS: tuple[float, ...] = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Values of the reward head's classes; a reward in between is split over its two neighbours (two-hot, DreamerV3)."""
 
-CENTRES = (0.05, 0.12, 0.3)
-"""Widths, in frame heights, of the bumps at the middle of the frame by which a token knows how near it lies to it."""
 NEVER = 20.0
 """Logit of what is certain, its negative of what never is."""
 
@@ -120,16 +118,6 @@ def patches(latents: Tensor, side: int) -> Tensor:
 def before(chunks: Tensor) -> Tensor:
     """Return the chunk before each of ``chunks (b, t, ...)``, zeros before the first."""
     return torch.cat([torch.zeros_like(chunks[:, :1]), chunks[:, :-1]], 1)
-
-
-def place_features(h: int, w: int, device: torch.device) -> Tensor:
-    """Return what tokens of a grid are told of their place in the frame, ``(h * w, 3 + len(CENTRES))``: y and x from
-    the middle in frame heights, which any aspect has, the squared distance, and :data:`CENTRES`.
-    """
-    y, x = coordinates(h, w, device)
-    distance = y.square() + x.square()
-    bumps = [torch.exp(-distance / (2 * width**2)) for width in CENTRES]
-    return torch.stack([y, x, distance, *bumps], -1).flatten(0, 1)
 
 
 def rms_norm(x: Tensor) -> Tensor:

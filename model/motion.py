@@ -36,6 +36,11 @@ SEEN = 4
 """What the judge is told of each position of a found picture beside its latents, see :func:`judge`."""
 BASIS = 6
 """Terms of a quadratic in (x, y): turning the camera moves a picture by nearly that."""
+CENTRES = (0.05, 0.12, 0.3)
+"""Widths, in frame heights, of the bumps at the middle of the frame by which a token knows how near it lies to it."""
+FORESEEN = 0.5
+"""Largest spread by which news is measured. Two pictures that have nothing to do with each other differ by 2; without
+the bound a hole where the judge had expected one was never news, and memory filled it in again."""
 LARGEST_CORRELATION = 0.99
 """Keeps the spread above 0.14, so that no position is beyond correction."""
 
@@ -54,6 +59,9 @@ class MotionConfig:
     """Width at twice that."""
     dilations: tuple[int, ...] = (1, 2, 4, 1)
     """Of the convolutions at the latents' scale: together they see most of the frame."""
+    judge_dilations: tuple[int, ...] = ()
+    """Of further convolutions of the judge, which then is also told the actions and the place in the frame directly:
+    enough to say that the cracked block under the crosshair will be gone. They begin as if they were not there."""
 
     def __post_init__(self) -> None:
         if self.width % 8 or self.fine_width % 8:
@@ -87,10 +95,11 @@ class Guess(NamedTuple):
 
 def surprise(latents: Tensor, guess: Guess) -> Tensor:
     """Return how far ``latents (..., f, h, w, c)`` are from what was there before, carried to where it is now, in the
-    variances that ``guess`` expected, ``(..., f, h, w)``. A block that breaks is news also where the judge foresaw it.
+    variances that ``guess`` expected, ``(..., f, h, w)``. A block that breaks is news also where the judge foresaw it:
+    what was carried there is the old block, and a spread beyond :data:`FORESEEN` is no excuse.
     """
     error = (latents.float() - guess.carried).square().mean(-1)
-    return error / guess.spread[..., 0].square()
+    return error / guess.spread[..., 0].clamp(max=FORESEEN).square()
 
 
 class Flow(NamedTuple):
@@ -100,6 +109,8 @@ class Flow(NamedTuple):
     """fp32 ``(k, f, H, W, 2)``: (y, x) in frame heights, from where a pixel is to where it was in the last picture."""
     hidden: Tensor
     """Features ``(k, d, h, w)`` of the net, which know the actions."""
+    told: Tensor
+    """What the net was told of the actions, ``(k, n)``; see :func:`action_features`."""
 
 
 class Found(NamedTuple):
@@ -133,6 +144,16 @@ def coordinates(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
     y = (torch.arange(h, device=device) + 0.5) / h - 0.5
     x = ((torch.arange(w, device=device) + 0.5) - w / 2) / h
     return y[:, None].expand(h, w), x[None].expand(h, w)
+
+
+def place_features(h: int, w: int, device: torch.device) -> Tensor:
+    """Return what tokens of a grid are told of their place in the frame, ``(h * w, 3 + len(CENTRES))``: y and x from
+    the middle in frame heights, which any aspect has, the squared distance, and :data:`CENTRES`.
+    """
+    y, x = coordinates(h, w, device)
+    distance = y.square() + x.square()
+    bumps = [torch.exp(-distance / (2 * width**2)) for width in CENTRES]
+    return torch.stack([y, x, distance, *bumps], -1).flatten(0, 1)
 
 
 def sample(picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,6 +203,12 @@ class Motion(ConvNet):
         self.judge_hidden = nn.Conv2d(width, width, 1)
         self.judge = nn.Sequential(nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
         self.verdict = nn.Conv2d(width, config.channels + 2, 1)
+        if config.judge_dilations:
+            self.judge_action = nn.Linear(features, width, bias=False)
+            self.judge_place = nn.Linear(3 + len(CENTRES), width, bias=False)
+        self.judge_wide = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in config.judge_dilations
+        )
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -191,6 +218,11 @@ class Motion(ConvNet):
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.turn.weight)
+        if self.config.judge_dilations:
+            for layer in (self.judge_action, self.judge_place, *self.judge_wide):
+                nn.init.zeros_(layer.weight)
+        for layer in self.judge_wide:
+            nn.init.zeros_(layer.bias)
         assert self.verdict.bias is not None
         self.verdict.bias.data[-2:] = torch.tensor([-2.0, 2.0])
 
@@ -228,9 +260,9 @@ class Motion(ConvNet):
         fine = rearrange(F.pixel_shuffle(fine, FOLD // FINE).float(), "k (f e) h w -> k f e h w", e=2)
         flow = (fine + torch.einsum("kfes,hws->kfehw", smooth, basis)).flatten(0, 1)
         flow = F.interpolate(flow, scale_factor=FINE, mode="bilinear", align_corners=False)
-        return Flow(rearrange(flow, "(k f) e h w -> k f h w e", f=f), hidden)
+        return Flow(rearrange(flow, "(k f) e h w -> k f h w e", f=f), hidden, features)
 
-    def judged(self, found: Tensor, last: Tensor, seen: Tensor, hidden: Tensor, there: Tensor) -> Guess:
+    def judged(self, found: Tensor, last: Tensor, seen: Tensor, hidden: Tensor, told: Tensor, there: Tensor) -> Guess:
         """Turn the encoded moved picture into a distribution.
 
         Args:
@@ -240,6 +272,7 @@ class Motion(ConvNet):
             seen: ``(k, f, h, w, 4)``: the share of each position that was found at all, how far the last picture
                 moved there, the share that was remembered, and how coarsely; see :func:`judge`.
             hidden: see :class:`Flow`.
+            told: see :class:`Flow`.
             there: whether there was a picture at all, ``bool (k,)``.
 
         Returns:
@@ -250,7 +283,14 @@ class Motion(ConvNet):
         still = last[:, None].float().expand_as(found)
         shown = rearrange(torch.cat([found, still, seen], -1), "k f h w c -> (k f) c h w").to(dtype)
         known = self.judge_hidden(hidden)[:, None] + self.frame.weight[None, :, :, None, None]
-        verdict = self.verdict(self.judge(self.judge_found(shown) + known.flatten(0, 1))).float()
+        if self.config.judge_dilations:
+            place = self.judge_place(place_features(*found.shape[2:4], found.device).to(dtype))
+            place = rearrange(place, "(h w) d -> d h w", w=found.shape[3])
+            known = known + (self.judge_action(told)[:, :, None, None] + place)[:, None]
+        thoughts = self.judge(self.judge_found(shown) + known.flatten(0, 1))
+        for layer in self.judge_wide:
+            thoughts = thoughts + layer(F.silu(thoughts))
+        verdict = self.verdict(thoughts).float()
         verdict = rearrange(verdict, "(k f) c h w -> k f h w c", f=f)
         correction, stays, certainty = verdict[..., :-2], verdict[..., -2:-1], verdict[..., -1:]
         carried = torch.lerp(found, still, torch.sigmoid(stays))
@@ -279,4 +319,4 @@ def judge(autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, 
         shares = [F.avg_pool2d(part.float(), DOWNSAMPLING) for part in (found.inside, found.remembered)]
         coarse = F.avg_pool2d(torch.log2(found.coarseness.clamp(0.25, 4.0)), DOWNSAMPLING)
         seen = torch.stack([shares[0], way, shares[1], coarse], -1)
-    return motion.judged(latents, last, seen, flow.hidden, there)
+    return motion.judged(latents, last, seen, flow.hidden, flow.told, there)

@@ -85,8 +85,12 @@ class MasterOptimizer:
 
     @torch.no_grad()
     def step(self, step: int, steps: int) -> float:
-        """Apply the gradients of step number ``step`` of ``steps``; returns their norm before clipping."""
+        """Apply the gradients of step number ``step`` of ``steps``; returns their norm before clipping. Parameters that
+        require none stay as they are.
+        """
         for name, parameter in self.parameters.items():
+            if not parameter.requires_grad:
+                continue
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             self.masters[name].grad = gradient.float().reshape(self.masters[name].shape)
             parameter.grad = None

@@ -34,6 +34,13 @@ ROUGHNESS_PRICE = 0.003
 """Loss of neighbouring pixels that are looked for one pixel further apart than they are. An edge of depth is rare and
 costs next to nothing; without it the flow was a chequerboard wherever the picture moved fast."""
 
+JUDGING = ("judge", "frame", "verdict")
+"""Parts of the net that judge what the others found."""
+NOT_MATRICES = (
+    "action", "look.0", "turn", "flow", "frame", "judge_found", "judge_hidden", "judge_place", "verdict"
+)  # fmt: skip
+"""Weights that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
+
 
 @dataclass(frozen=True)
 class MotionStageConfig:
@@ -47,7 +54,8 @@ class MotionStageConfig:
     """Chunks of a clip; each but the first is guessed from the one before it, and from what a memory of places made of
     all before."""
     flow_weight: float = 1.0
-    """Weight of the moved picture's error; 0 leaves the flow as it is and trains the judge alone."""
+    """Weight of the moved picture's error; 0 leaves the flow as it is to the bit and trains the judge alone, in
+    half the time."""
     deed_share: float = 0.0
     """Share of clips drawn around something that was dug or placed, besides those that are by chance: the judge can
     learn when a block is about to break."""
@@ -116,10 +124,13 @@ class MotionStage:
         self.autoencoder, self.scene = autoencoder, scene
         self.grounds = digest(autoencoder) + (digest(scene.depth) if scene is not None else "")
         network = Motion(config.model).to(device)
+        if not config.flow_weight:
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(name.startswith(JUDGING))
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
             network, config.optimizer, average_gradients=ranks.average,
-            not_matrices=("action", "look.0", "turn", "flow", "frame", "judge_", "verdict"),
+            not_matrices=NOT_MATRICES,
         )  # fmt: skip
         self.network = network.to(dtype=dtype).channels_last()
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()

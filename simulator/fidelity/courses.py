@@ -40,12 +40,14 @@ PACE = (36, 56)
 """Ticks between which walking is timed: it has reached its speed by the first."""
 _SPEED = 10.0
 """Degrees a tick of a turn."""
-_WIDEST = _SPEED * (READY - REST)
+_IN_VIEW = 30.0
+"""Degrees aside at which a course begins at most: inside the first view, which is 70 degrees wide. A world that was
+never shown a wall cannot be asked where it stands."""
 _HEADINGS = 15
 """Degrees between headings that are tried."""
 _FREE_WAY = 10.9
 """Blocks walked in the time of a course and half a second more, if nothing is in the way."""
-_NEAREST_WALL, _FARTHEST_WALL = 1.5, 5.0
+_NEAREST_WALL, _FARTHEST_WALL = 1.5, 7.0
 """Blocks to a wall: time to start walking, and to push on against it."""
 _DROP = 2.0
 """Blocks of a fall at least."""
@@ -54,7 +56,7 @@ _STROLL_TURN, _SHARP, _GAZE, _HOP = 6.0, 45.0, 6.0, 4
 _DEEP = 8
 """Blocks down to which ground or water is looked for ahead."""
 _SEARCH = 200
-"""Seeds searched for each course at most; every third has one."""
+"""Seeds searched for each course at most."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def find_course(start: Reference, kind: CourseKind) -> Course | None:
     fits = {"walk": _walk, "wall": _walk_into_wall, "fall": _walk_over_edge}
     yaw_now = start.pose[3]
     for offset in sorted((wrap_degrees(heading - yaw_now) for heading in range(0, 360, _HEADINGS)), key=abs):
-        if abs(offset) <= _WIDEST:
+        if abs(offset) <= _IN_VIEW:
             found = fits[kind](start, offset)
             if found is not None:
                 return _course(start, kind, found)
@@ -142,7 +144,7 @@ def _walk_into_wall(start: Reference, yaw: float) -> np.ndarray | None:
     actions = np.concatenate([ready, press("forward", ticks=_WALK + _STILL)])
     poses = start.rehearse(actions)[READY - 1 :]
     way = np.hypot(*displacement(poses[0], poses[-1])[[0, 2]])
-    stopped = np.abs(poses[len(poses) // 2 :, :3] - poses[-1, :3]).max() < 1e-3
+    stopped = np.abs(poses[-len(poses) // 4 :, :3] - poses[-1, :3]).max() < 1e-3
     x, y, z, heading, _ = poses[-1]
     dx, _, dz = physics.look_direction(heading, 0.0)
     in_wall = math.floor(x + 0.5 * dx), math.floor(y), math.floor(z + 0.5 * dz)

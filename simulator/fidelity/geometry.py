@@ -24,11 +24,12 @@ GEOMETRY_NOTE = (
     "until one fits the frame. Direction and place: error after strolling for the time named, median over games; a "
     "frame that fits nowhere (lost) counts as 40 degrees and 3 blocks, the bounds of both. Moments at which not even "
     "the reference's own frame says where it was taken (nose to a wall) are left out. Full turn: error of the "
-    "direction after 180 and 360 degrees, the larger one (lost: 40); and by how much the subject's own first view is "
-    "liker (PSNR) to that after 360 degrees than to that after 180. Wall: ends up within a block of where the "
-    "reference stops. Falls: ends up within 0.75 blocks of the ground below the edge. The true jump is 1.25 blocks "
-    "high with 0.5 s in the air (over 0.25 blocks up), walking 4.32 blocks/s; a walk that is lost counts as an error "
-    "of that speed. Intervals: Wilson's for shares, else by bootstrap; over games."
+    "direction after 360 degrees (lost, or not turned at all: 40); and by how much the subject's own first view is "
+    "liker (PSNR) to that after 360 degrees than to that after 180. Walls, edges and ways are in view from the start "
+    "of the game, at most 30 degrees aside: what was never seen no world can know. Wall: ends up within a block of "
+    "where the reference stops. Falls: ends up within 0.75 blocks of the ground below the edge. The true jump is 1.25"
+    " blocks high with 0.5 s in the air (over 0.25 blocks up), walking 4.32 blocks/s; a walk that is lost counts as "
+    "an error of that speed. Intervals: Wilson's for shares, else by bootstrap; over games."
 )
 _BATCH = 16
 """Games in a world at once."""

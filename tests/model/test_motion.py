@@ -1,12 +1,15 @@
 """The motion guess: looking up a moved picture, learning which way the actions move it, and how far to trust it."""
 
+from dataclasses import replace
+
 import torch
 
-from latentcraft.model.actions import YAW
+from latentcraft.model.actions import NUM_BUTTONS, YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.motion import Guess, Motion, MotionConfig, sample, surprise
 from latentcraft.model.objective import motion_loss
+from latentcraft.model.scene import NEWS
 from latentcraft.model.train.motion import photometric_loss
 
 TINY = MotionConfig(chunk=2, channels=8, width=16, fine_width=16, dilations=(1, 2))
@@ -83,10 +86,11 @@ def test_what_stands_still_is_learned_to_stay_as_it_is():
     motion = Motion(TINY)
     optimizer = torch.optim.AdamW(motion.parameters(), lr=5e-3)
     hidden, there = torch.zeros(16, 16, 4, 4), torch.ones(16, dtype=torch.bool)
+    told = torch.zeros(16, TINY.chunk * (NUM_BUTTONS + 4) + 1)
     for _ in range(150):
         last = Autoencoder.normalise(torch.randn(16, 4, 4, 8))
         found = Autoencoder.normalise(last[:, None] + 0.5 * torch.randn(16, 2, 4, 4, 8))  # decoded and encoded again
-        guess = motion.judged(found, last, torch.zeros(16, 2, 4, 4, 4), hidden, there)
+        guess = motion.judged(found, last, torch.zeros(16, 2, 4, 4, 4), hidden, told, there)
         optimizer.zero_grad()
         motion_loss(guess, last[:, None].expand_as(found)).backward()
         optimizer.step()
@@ -99,10 +103,11 @@ def test_the_correlation_is_learned_from_the_likelihood_alone():
     motion = Motion(TINY)
     optimizer = torch.optim.AdamW(motion.parameters(), lr=5e-3)
     hidden, seen, there = torch.zeros(16, 16, 4, 4), torch.ones(16, 2, 4, 4, 4), torch.ones(16, dtype=torch.bool)
+    told = torch.zeros(16, TINY.chunk * (NUM_BUTTONS + 4) + 1)
     for _ in range(150):
         found = Autoencoder.normalise(torch.randn(16, 2, 4, 4, 8))
         target = 0.5 * found + 0.75**0.5 * torch.randn(16, 2, 4, 4, 8)
-        guess = motion.judged(found, found[:, 0], seen, hidden, there)
+        guess = motion.judged(found, found[:, 0], seen, hidden, told, there)
         optimizer.zero_grad()
         motion_loss(guess, target).backward()
         optimizer.step()
@@ -143,3 +148,30 @@ def test_news_is_what_differs_from_what_was_there_though_the_judge_foresaw_it():
     assert not surprise(before, foreseen).any()
     still = (after - before).square().mean(-1) / 0.25
     torch.testing.assert_close(surprise(after, foreseen), still)
+    vague = Guess(after, torch.full_like(spread, 0.9), (1 - 0.9**2) ** 0.5 * before)
+    assert (surprise(after, vague) > NEWS).float().mean() > 0.7
+    assert (surprise(before, vague) < NEWS).all()
+
+
+def test_further_layers_of_the_judge_begin_as_if_they_were_not_there_and_learn_where_the_hand_is():
+    torch.manual_seed(0)
+    plain = Motion(TINY)
+    torch.nn.init.normal_(plain.verdict.weight, std=0.1)
+    deep = Motion(replace(TINY, judge_dilations=(1, 2)))
+    deep.load_state_dict(plain.state_dict(), strict=False)
+    told = torch.zeros(16, TINY.chunk * (NUM_BUTTONS + 4) + 1)
+    told[:8, 0] = 1  # half of the hands do something
+    last = Autoencoder.normalise(torch.randn(16, 6, 10, 8))
+    found, seen = last[:, None].expand(16, 2, 6, 10, 8), torch.ones(16, 2, 6, 10, 4)
+    given = found, last, seen, torch.zeros(16, 16, 6, 10), told, torch.ones(16, dtype=torch.bool)
+    torch.testing.assert_close(plain.judged(*given), deep.judged(*given))
+    target = found.clone()
+    target[:8, :, 2:4, 4:6] = Autoencoder.normalise(torch.randn(8, 2, 2, 2, 8))
+    optimizer = torch.optim.AdamW(deep.parameters(), lr=5e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        motion_loss(deep.judged(*given), target).backward()
+        optimizer.step()
+    spread = deep.judged(*given).spread[..., 0].mean(1)
+    assert spread[:8, 2:4, 4:6].mean() > 2 * spread[8:, 2:4, 4:6].mean()
+    assert spread[:8, 2:4, 4:6].mean() > 2 * spread[:8, 0].mean()

@@ -27,7 +27,7 @@ from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
-from latentcraft.model.train.motion import MotionStageConfig
+from latentcraft.model.train.motion import JUDGING, MotionStageConfig
 from latentcraft.model.train.run import TrainConfig, main
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
@@ -143,6 +143,17 @@ def test_a_run_begins_with_a_checkpoint_and_keeps_what_it_is_told_to(
         replace(config, keep=("motion",))
     with pytest.raises(UserError, match="keep=nose is no stage"):
         replace(config, begin=first, keep=("nose",))
+
+    shape = replace(config.motion.model, judge_dilations=(1,))
+    judging = replace(
+        further, out=tmp_path / "judging", keep=("autoencoder",), stop_after="motion",
+        motion=replace(config.motion, flow_weight=0.0, model=shape),
+    )  # fmt: skip
+    main(judging)
+    state = torch.load(judging.out / "motion.state.pt", weights_only=True)["stage"]["masters"]
+    flow = [name for name in state if not name.startswith(JUDGING)]
+    assert flow and all(torch.equal(state[name].flatten(), before[f"motion.{name}"].flatten()) for name in flow)
+    assert state["judge_wide.0.weight"].any()  # new, and has learned
 
 
 RUN = """
