@@ -22,9 +22,11 @@ from latentcraft.agents.senses import EYE, REACH, Cell, Senses, wrap
 from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.simulator.voxel.blocks import DIG_TICKS
 
+REACTION = (1, 7)
+"""Ticks after a block broke until the button is let go, from and below. A hand that let go in the very tick would teach
+a net that letting go is what breaks a block, and that one that stays down never does."""
 HOLDS_ON = 0.35
-"""Share of dug blocks after which the button stays down, into whatever is behind: people dig like that, and a net that
-had never seen it would take the hand's letting go for what breaks a block."""
+"""Share of blocks dug without a plan after which the button stays down for longer, into whatever is behind."""
 
 
 def select(me: Senses, rng: Rng, slot: int) -> Actions:
@@ -48,14 +50,15 @@ def dig(me: Senses, rng: Rng, cell: Cell) -> Actions:
         hit = me.ray(me.yaw, me.pitch)
         if hit is None or not me.breakable(hit.cell):
             return
-        yield from break_block(me, hit.cell)
+        yield from break_block(me, rng, hit.cell)
 
 
-def break_block(me: Senses, cell: Cell) -> Actions:
-    """Hold attack until the block at ``cell``, which the crosshair is on, breaks."""
+def break_block(me: Senses, rng: Rng, cell: Cell) -> Actions:
+    """Hold attack until the block at ``cell``, which the crosshair is on, breaks, and for a moment longer."""
     for _ in range(int(DIG_TICKS[me.block(*cell)]) + 6):
         yield press("attack")
         if not me.solid(*cell):
+            yield from (press("attack") for _ in range(rng.integers(*REACTION)))
             return
 
 
@@ -72,7 +75,7 @@ def dig_about(me: Senses, rng: Rng, count: int | None = None) -> Actions:
         yield from look(me, *aim, aiming_speed(rng))
         hit = me.ray(me.yaw, me.pitch)
         if hit is not None and me.breakable(hit.cell):
-            yield from break_block(me, hit.cell)
+            yield from break_block(me, rng, hit.cell)
             if rng.random() < HOLDS_ON:
                 yield from (press("attack") for _ in range(rng.integers(4, 40)))
         yield from (press() for _ in range(rng.integers(0, 5)))

@@ -24,6 +24,11 @@ MIX: dict[Behaviour, float] = {
     digging.tower: 2, playing.change_and_return: 8, playing.leave_and_return: 1.5, playing.noise: 9,
 }  # fmt: skip
 """Weights of the behaviours when no task calls. By number of choices, not by time: some last longer than others."""
+HANDS: dict[Behaviour, float] = {
+    digging.dig_about: 50, digging.place_about: 25, digging.build_wall: 4, digging.tunnel: 8, moving.walk: 8,
+    playing.change_and_return: 10,
+}  # fmt: skip
+"""Those of a player who does little but dig and place."""
 TASK_SHARE = 0.62
 """Share of choices that serve the task, where there is one."""
 TASKS: dict[str, Behaviour] = {
@@ -39,13 +44,15 @@ STUCK_DISTANCE = 1.5
 class Explorer:
     """Chooses actions for one game; give every game its own explorer."""
 
-    def __init__(self, seed: int, *, task: str = "free") -> None:
+    def __init__(self, seed: int, *, task: str = "free", hands: bool = False) -> None:
         """Seed the choices.
 
         Args:
             seed: the same seed in the same world makes the same episode.
             task: what to play besides exploring, one of :data:`latentcraft.model.tasks.TASKS`.
+            hands: do little but dig and place (:data:`HANDS`), whatever the task.
         """
+        self.hands = hands
         self.rng = np.random.default_rng([seed, 0xE8])
         self.task = task
         self.senses = Senses()
@@ -90,9 +97,10 @@ class Explorer:
                 return digging.climb_out
             if me.free_way(me.yaw, me.pitch) < 1.0:  # nothing to see but the block before one's nose
                 return _turn_to_the_open
-        if self.task in TASKS and rng.random() < TASK_SHARE:
+        if not self.hands and self.task in TASKS and rng.random() < TASK_SHARE:
             return TASKS[self.task]
-        behaviours, weights = list(MIX), np.array(list(MIX.values()))
+        mix = HANDS if self.hands else MIX
+        behaviours, weights = list(mix), np.array(list(mix.values()))
         return behaviours[rng.choice(len(behaviours), p=weights / weights.sum())]
 
     def _stuck(self) -> bool:

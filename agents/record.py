@@ -61,6 +61,9 @@ class RecordConfig:
     """``env`` only: record what ``render()`` draws (``rgb_array``) instead of the observation."""
     task: Literal["mix", "free", "chop", "navigate", "navigate-shaped", "build", "explore"] = "mix"
     """A task's name, or ``mix`` for the shares of :data:`TASK_MIX`; not used when ``env`` is given."""
+    hands: float = 0.0
+    """Share of episodes, 0 to 1, whose player does little but dig and place: things that a net has to see many times,
+    and that ordinary play shows a few times a minute. Not used when ``env`` is given."""
     ticks: int = 400
     """Ticks (1/20 s) an episode; an episode whose task ends is shorter."""
     seed: int = 0
@@ -171,6 +174,8 @@ def check_config(config: RecordConfig) -> None:
             f"episodes must be at least 1, ticks at least {MIN_TICKS}, workers and seed at least 0; got "
             f"episodes={config.episodes} ticks={config.ticks} workers={config.workers} seed={config.seed}"
         )
+    if not 0 <= config.hands <= 1:
+        raise UserError(f"hands must be from 0 to 1, got {config.hands}")
     if config.seed + config.episodes > HELD_OUT_SEED:
         raise UserError(
             f"seeds {config.seed} to {config.seed + config.episodes - 1} reach into those held out for evaluation; "
@@ -251,7 +256,7 @@ def _world_steps(
 ) -> Generator[tuple[np.ndarray, float, bool], None, None]:
     """Play and write one game; yields each tick's action, its reward and whether the task has ended."""
     world = _world(config, task)
-    explorer = Explorer(seed, task=task)
+    explorer = Explorer(seed, task=task, hands=np.random.default_rng([seed, 0x4A2D]).random() < config.hands)
     before = world.reset([Start(seed=seed)])[0, -1]
     pose = last_pose = explorer.pose(world)
     measure = getattr(world, "distances", None)  # the reference world knows how far everything is

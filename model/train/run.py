@@ -365,7 +365,9 @@ def remember(config: TrainConfig, dtype: torch.dtype, path: Path) -> None:
     before = recorded(path)
     if before:
         for stage in STAGES:
-            if before[stage]["model"] != described[stage]["model"]:
+            # What a run from before did not know of yet was as it is by default.
+            usual = json.loads(json.dumps(asdict(type(getattr(config, stage).model)())))
+            if usual | before[stage]["model"] != described[stage]["model"]:
                 raise UserError(f"{path.parent} was begun with another {stage}.model; choose another out= or delete it")
         if before["frame_size"] != described["frame_size"]:
             raise UserError(f"{path.parent} was begun with frame_size {before['frame_size']}; choose another out=")

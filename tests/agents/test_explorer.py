@@ -54,6 +54,28 @@ def test_free_play_moves_looks_and_changes_things():
     assert shares["use"] > 0.005 and shares["jump"] > 0.01
 
 
+def test_hands_dig_and_place_much_more_and_are_let_go_some_time_after_a_block_broke():
+    def deeds(hands: bool) -> tuple[int, int]:
+        broke, held_on = 0, 0
+        for seed in range(3):
+            world = VoxelWorld(frame_size=(16, 16), chunk=1)
+            explorer = Explorer(seed, hands=hands)
+            world.reset([Start(seed=seed)])
+            solid, breaking = 0, False
+            for _ in range(300):
+                action = explorer.act(world)[0]
+                held_on += breaking and bool(action[BUTTON_INDEX["attack"]])
+                world.step(action[None, None])
+                now = np.count_nonzero(world.game(0).blocks)
+                breaking = now < solid
+                broke, solid = broke + breaking, now
+        return broke, held_on
+
+    (usual, _), (much, held_on) = deeds(False), deeds(True)
+    assert much > 1.5 * usual
+    assert held_on > 0.8 * much
+
+
 def test_chops_reaches_the_beacon_and_builds():
     assert sum(play("chop", seed)[1].sum() for seed in range(3)) >= 6
     assert sum(play("navigate", seed)[2] for seed in range(3)) >= 2
