@@ -17,6 +17,18 @@ SKY = 1000.0
 """Distance of the sky, metres."""
 
 
+def eyes_of(poses: np.ndarray, sneaking: np.ndarray) -> np.ndarray:
+    """Return the eyes ``float64 (t, 5)`` of players at ``poses (t, 5)``: feet (x, y, z), yaw, pitch.
+
+    Args:
+        poses: of the players.
+        sneaking: whether they do, ``(t,)``.
+    """
+    eyes = np.array(poses, np.float64)
+    eyes[:, 1] += EYE_HEIGHT - SNEAKING_DROP * sneaking
+    return eyes
+
+
 def focal_length(width: int, field_of_view: float = FIELD_OF_VIEW) -> float:
     """Return the focal length in pixels of frames ``width`` pixels wide."""
     return width / 2 / math.tan(math.radians(field_of_view / 2))

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
+from latentcraft.model import camera
 from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder
-from latentcraft.model.camera import EYE_HEIGHT, SNEAKING_DROP
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.episodes import DEPTH, Episode, read_all
 from latentcraft.model.tasks import TASK_INDEX
@@ -78,9 +78,7 @@ def eyes_of(episode: Episode) -> np.ndarray:
     """Return where each frame was seen from, ``float64 (t, 5)``; NaN if unknown."""
     if episode.poses is None:
         return np.full((len(episode), 5), np.nan)
-    eyes = episode.poses.astype(np.float64)
-    eyes[:, 1] += EYE_HEIGHT - SNEAKING_DROP * episode.actions[:, BUTTON_INDEX["sneak"]]
-    return eyes
+    return camera.eyes_of(episode.poses, episode.actions[:, BUTTON_INDEX["sneak"]])
 
 
 def origin(path: Path, codec: str) -> dict[str, str]:

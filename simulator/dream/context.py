@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from latentcraft.errors import UserError
-from latentcraft.model.actions import noop
+from latentcraft.model.actions import BUTTON_INDEX, noop
+from latentcraft.model.camera import eyes_of
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, WARMUP_CHUNKS, Start, WorldSpec
 from latentcraft.simulator.voxel.caption import describe
+from latentcraft.simulator.voxel.terrain import MAP_SIZE
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 
@@ -24,6 +26,9 @@ class Context:
     """False for videos, whose actions nobody wrote down."""
     caption: str = ""
     """What the start shows, if known."""
+    eyes: np.ndarray | None = None
+    """Where each frame was seen from, ``float64 (k * f, 5)``, see :mod:`latentcraft.model.camera`; None if unknown. A
+    pitch that had to be guessed was five degrees off on average, and all distances with it."""
 
 
 def read_context(start: Start, spec: WorldSpec) -> Context:
@@ -48,10 +53,12 @@ def from_seed(seed: int, spec: WorldSpec) -> Context:
     """Play the reference world's warm-up for ``seed`` and return it."""
     world = VoxelWorld(1, spec.task, spec.frame_size, spec.chunk, frames="none")  # its history is drawn below
     world.reset([Start(seed=seed)])
-    frames, actions = world.history(0)
+    frames, actions, poses = world.history(0)
+    # A path has no seam where the map has one.
+    poses = np.concatenate([np.unwrap(poses[:, :3], period=MAP_SIZE, axis=0), poses[:, 3:]], 1)
     game = world.game(0)
     caption = describe(game.biome, game.time_of_day, game.weather, task=game.task)
-    return Context(frames, actions, caption=caption)
+    return Context(frames, actions, caption=caption, eyes=eyes_of(poses, actions[:, BUTTON_INDEX["sneak"]]))
 
 
 def from_episode(path: Path, first: int, spec: WorldSpec) -> Context:
@@ -66,7 +73,11 @@ def from_episode(path: Path, first: int, spec: WorldSpec) -> Context:
         raise UserError(f"episode {path} has {len(episode)} frames; frame must be 0 to {len(episode) - spec.chunk}")
     last = min(first + span, len(episode))
     last -= (last - first) % spec.chunk
-    return Context(episode.frames[first:last], episode.actions[first:last], caption=episode.caption)
+    frames, actions = episode.frames[first:last], episode.actions[first:last]
+    eyes = None
+    if episode.poses is not None:
+        eyes = eyes_of(episode.poses[first:last], actions[:, BUTTON_INDEX["sneak"]])
+    return Context(frames, actions, caption=episode.caption, eyes=eyes)
 
 
 def from_media(path: Path, first: int, spec: WorldSpec) -> Context:

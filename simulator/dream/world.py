@@ -181,11 +181,14 @@ class DreamWorld:
         latents = torch.cat([self.model.autoencoder.encode(part) for part in frames.split(16)])
         for at in range(0, len(frames), f):
             actions = torch.from_numpy(context.actions[None, at : at + f])
-            self._commit_one(index, latents[None, at : at + f], actions, known=context.known_actions)
+            eyes = None if context.eyes is None else torch.from_numpy(context.eyes[None, at : at + f])
+            self._commit_one(index, latents[None, at : at + f], actions, known=context.known_actions, eyes=eyes)
             self._frames[index] = context.frames[at + f - kept : at + f]
 
-    def _commit_one(self, index: int, latents: Tensor, actions: Tensor, *, known: bool) -> None:
-        """Append one chunk ``(1, f, h, w, c)`` to game ``index`` only."""
+    def _commit_one(
+        self, index: int, latents: Tensor, actions: Tensor, *, known: bool, eyes: Tensor | None = None
+    ) -> None:
+        """Append one chunk ``(1, f, h, w, c)``, seen from ``eyes (1, f, 5)`` if known, to game ``index`` only."""
         alone = self._cache.view(index)
         noise = chunk_noise(self._seeds[index], self._ticks[index], latents.shape, context=True)
         task, has_actions = self._task[index : index + 1], torch.tensor([known])
@@ -194,6 +197,7 @@ class DreamWorld:
             actions,
             has_actions,
             places=self._places[index : index + 1],
+            eyes=eyes,
             shown=self._frames[index : index + 1, -1],
         )
         commit(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -29,6 +29,17 @@ from latentcraft.simulator.protocol import (
 from latentcraft.simulator.voxel import terrain
 from latentcraft.simulator.voxel.game import NAME, Game, GameView, Pose, warmup_actions
 from latentcraft.simulator.voxel.render import Renderer
+
+
+class History(NamedTuple):
+    """How a game got where it begins."""
+
+    frames: np.ndarray
+    """``uint8 (WARMUP_CHUNKS * f, H, W, 3)``."""
+    actions: np.ndarray
+    """``float32 (WARMUP_CHUNKS * f, 20)``, whose effects they show."""
+    poses: np.ndarray
+    """Of the player in each frame, feet (x, y, z), yaw and pitch, ``float64 (WARMUP_CHUNKS * f, 5)``."""
 
 
 class VoxelWorld:
@@ -68,7 +79,7 @@ class VoxelWorld:
         self._renderers = [Renderer(self._spec.frame_size) for _ in range(threads)]  # each draws for one thread
         self._pool: ThreadPoolExecutor | None = None
         self._games: list[Game | None] = [None] * num_worlds
-        self._histories: list[tuple[np.ndarray, np.ndarray] | None] = [None] * num_worlds
+        self._histories: list[History | None] = [None] * num_worlds
 
     @property
     def spec(self) -> WorldSpec:
@@ -177,15 +188,12 @@ class VoxelWorld:
             self._pool.shutdown()
             self._pool = None
 
-    def history(self, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Return the warm-up of game ``index``: frames ``uint8 (WARMUP_CHUNKS * f, H, W, 3)`` and the actions
-        ``float32 (WARMUP_CHUNKS * f, 20)`` whose effects they show. The dream takes both as its context.
-        """
+    def history(self, index: int = 0) -> History:
+        """Return the warm-up of game ``index``, which the dream takes as its context."""
         game, history = self._running(index), self._histories[index]
         if history is None:  # played again: a warm-up is a function of the seed
             ticks = WARMUP_CHUNKS * self.spec.chunk
-            _, frames, actions = self._warm_up(game.seed, self._renderers[0], ticks)
-            history = self._histories[index] = frames, actions
+            history = self._histories[index] = self._warm_up(game.seed, self._renderers[0], ticks)[1]
         return history
 
     def game(self, index: int = 0) -> GameView:
@@ -210,8 +218,8 @@ class VoxelWorld:
         """
         return self._running(index).distances(self._renderers[0])
 
-    def _warm_up(self, seed: int, renderer: Renderer, shown: int) -> tuple[Game, np.ndarray, np.ndarray]:
-        """Start the game of ``seed`` and play its warm-up; returns also its last frames and all its actions.
+    def _warm_up(self, seed: int, renderer: Renderer, shown: int) -> tuple[Game, History]:
+        """Start the game of ``seed`` and play its warm-up; returns also how, with its last frames only.
 
         Args:
             seed: of the game.
@@ -220,13 +228,14 @@ class VoxelWorld:
         """
         game = Game(seed, self.spec.task)
         script = warmup_actions(seed, WARMUP_CHUNKS * self.spec.chunk)
-        frames = np.empty((shown, *self.spec.frame_size, 3), np.uint8)
-        for tick, action in enumerate(script, shown - len(script)):
+        frames, poses = np.empty((shown, *self.spec.frame_size, 3), np.uint8), np.empty((len(script), 5))
+        for tick, action in enumerate(script):
             game.advance(action)
-            if tick >= 0:
-                game.draw(renderer, frames[tick])
+            poses[tick] = game.pose
+            if tick >= len(script) - shown:
+                game.draw(renderer, frames[tick - len(script) + shown])
         game.frames = frames[shown - self.spec.shown :].copy()
-        return game, frames, script
+        return game, History(frames, script, poses)
 
     def _each(self, games: Sequence[int], work: Callable[[int, Renderer], None]) -> None:
         """Do ``work`` for every game, dealt out over the threads."""

@@ -99,7 +99,7 @@ def test_reset_of_one_game_leaves_the_others_alone(tiny_checkpoint: Path):
 def test_a_seed_starts_from_the_reference_worlds_warm_up(world: DreamWorld):
     reference = VoxelWorld(frame_size=world.spec.frame_size, task="chop")
     reference.reset([Start(seed=900003)])
-    frames, _ = reference.history(0)
+    frames = reference.history(0).frames
     shown = world.reset([Start(seed=900003)])
     np.testing.assert_array_equal(shown[0], frames[-4:])
 

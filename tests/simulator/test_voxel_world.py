@@ -139,10 +139,11 @@ def test_restore_refuses_a_foreign_state():
 def test_history_is_the_warm_up():
     world = VoxelWorld()
     first = world.reset([Start(seed=SEED)])
-    frames, actions = world.history(0)
+    frames, actions, poses = world.history(0)
     assert frames.shape == (WARMUP_CHUNKS * 4, 96, 160, 3) and frames.dtype == np.uint8
     assert actions.shape == (WARMUP_CHUNKS * 4, action_space.ACTION_SIZE) and actions.dtype == np.float32
     assert np.array_equal(frames[-4:], first[0])
+    assert poses.shape == (WARMUP_CHUNKS * 4, 5) and tuple(poses[-1]) == world.game(0).pose
 
 
 def test_a_reset_with_a_bad_start_changes_nothing():
