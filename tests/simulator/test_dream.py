@@ -9,6 +9,7 @@ from PIL import Image
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import noop
+from latentcraft.model.camera import EYE_HEIGHT
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.simulator.dream.world import DreamWorld
 from latentcraft.simulator.protocol import Start
@@ -102,6 +103,30 @@ def test_a_seed_starts_from_the_reference_worlds_warm_up(world: DreamWorld):
     frames = reference.history(0).frames
     shown = world.reset([Start(seed=900003)])
     np.testing.assert_array_equal(shown[0], frames[-4:])
+
+
+def test_a_seed_and_an_episode_say_where_the_eye_is_and_a_picture_does_not(world: DreamWorld, tmp_path: Path):
+    def eye() -> np.ndarray:
+        return world.save(0).arrays["place.gait.eyes"][0]
+
+    reference = VoxelWorld(frame_size=world.spec.frame_size, task="chop")
+    reference.reset([Start(seed=900003)])
+    world.reset([Start(seed=900003)])
+    x, y, z, yaw, pitch = reference.game(0).pose
+    np.testing.assert_allclose(eye(), (x, y + EYE_HEIGHT, z, yaw, pitch))
+
+    frame = np.full((32, 48, 3), 90, np.uint8)
+    with EpisodeWriter(tmp_path / "led", seed=1, world="voxel", task="chop") as episode:
+        episode.first(frame, pose=(0, 0, 0, 0, 0))
+        for tick in range(1, 20):
+            episode.add(noop(), frame, reward=0.0, terminated=False, pose=(tick, 2, 3, 4 * tick, 30))
+    world.reset([Start(episode=tmp_path / "led.jsonl")])
+    np.testing.assert_allclose(eye(), (15, 2 + EYE_HEIGHT, 3, 60, 30), atol=1e-5)
+
+    picture = tmp_path / "start.png"
+    Image.fromarray(frame).save(picture)
+    world.reset([Start(media=picture)])
+    assert np.isnan(eye()).all()
 
 
 def test_starts_from_image_video_episode_and_nothing(world: DreamWorld, tmp_path: Path):
