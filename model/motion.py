@@ -219,10 +219,11 @@ class Motion(ConvNet):
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.turn.weight)
         if self.config.judge_dilations:
-            for layer in (self.judge_action, self.judge_place, *self.judge_wide):
-                nn.init.zeros_(layer.weight)
-        for layer in self.judge_wide:
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(self.judge_action.weight)
+            nn.init.zeros_(self.judge_place.weight)
+        for further in self.judge_wide:
+            for parameter in further.parameters():
+                nn.init.zeros_(parameter)
         assert self.verdict.bias is not None
         self.verdict.bias.data[-2:] = torch.tensor([-2.0, 2.0])
 
@@ -284,8 +285,9 @@ class Motion(ConvNet):
         shown = rearrange(torch.cat([found, still, seen], -1), "k f h w c -> (k f) c h w").to(dtype)
         known = self.judge_hidden(hidden)[:, None] + self.frame.weight[None, :, :, None, None]
         if self.config.judge_dilations:
-            place = self.judge_place(place_features(*found.shape[2:4], found.device).to(dtype))
-            place = rearrange(place, "(h w) d -> d h w", w=found.shape[3])
+            h, w = found.shape[2:4]
+            place = self.judge_place(place_features(h, w, found.device).to(dtype))
+            place = rearrange(place, "(h w) d -> d h w", w=w)
             known = known + (self.judge_action(told)[:, :, None, None] + place)[:, None]
         thoughts = self.judge(self.judge_found(shown) + known.flatten(0, 1))
         for layer in self.judge_wide:
