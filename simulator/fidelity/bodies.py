@@ -23,9 +23,9 @@ LOST_DEGREES = Reach().yaw
 """What a view that fits nowhere counts as: as far as was searched."""
 _AIRBORNE = 0.25
 """Blocks over the ground from which on a jump counts as in the air: above the noise of a fit."""
-_TURNED = 3.0
-"""Decibels by which the view after a full turn must be liker to the first than the one after half of it; a world that
-shows the same all the way has not turned."""
+_SAME = 25.0
+"""Decibels from which on the view after half a turn is the first one still: a world that shows the same all the way has
+not turned."""
 _STOPPED, _LANDED = 1.0, 0.75
 """Blocks from the true place within which a wall has stopped the player, and a fall has ended."""
 _FINE, _RISE = 0.25, 0.1
@@ -98,7 +98,7 @@ def _jump(look: _Look) -> dict[str, float]:
     fit = look.fit(TICKS)
     first = np.repeat(look.frames[JUMP_END][None], 2, 0)
     half, full = psnr(np.stack([look.frames[HALF_TURN], look.frames[TICKS]]), first)
-    turned = fit.found and full - half > _TURNED
+    turned = fit.found and half < _SAME
     degrees = min(fit.error(look.true(TICKS))[0], LOST_DEGREES) if turned else LOST_DEGREES
     return {
         "jump_height": height, "jump_error": abs(height - true_height),

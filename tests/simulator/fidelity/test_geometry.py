@@ -58,7 +58,7 @@ def test_a_frozen_world_goes_nowhere():
 
 def test_a_world_that_turns_too_little_and_cannot_jump():
     value = {k: f.value for k, f in figures_of(lambda games, task: LazyWorld(VoxelWorld(games, task))).items()}
-    # 36 degrees are missing after a full turn, 18 after half of one.
+    # 36 degrees are missing after a full turn.
     assert value["turn_degrees"] == pytest.approx(36, abs=3)
     assert value["jump_height"] < 0.1 and value["air_error"] == pytest.approx(0.5)
 
