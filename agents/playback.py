@@ -153,7 +153,7 @@ def _poses(first: list[tuple[float, ...]] | None, infos: list[list[dict[str, Any
     """Return the poses of every game at the start and after each tick, if the world told them."""
     if first is None or any("poses" not in info for chunk in infos for info in chunk):
         return None
-    from latentcraft.agents.record import unwrapped
+    from latentcraft.simulator.voxel.seam import unwrapped
 
     after = [np.concatenate([chunk[game]["poses"] for chunk in infos]) for game in range(len(first))]
     # A path has no seam where the map has one.

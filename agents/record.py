@@ -9,12 +9,11 @@ import multiprocessing
 import os
 import re
 import signal
-from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -24,13 +23,13 @@ from typing import Any, Literal
 import numpy as np
 
 from latentcraft.agents.explorer import Explorer
+from latentcraft.agents.record_stats import RecordStats
 from latentcraft.agents.signals import handling
 from latentcraft.errors import UserError
-from latentcraft.model.actions import BUTTONS, PITCH, YAW
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.model.tasks import TASKS
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start, World
-from latentcraft.simulator.voxel.terrain import MAP_SIZE
+from latentcraft.simulator.voxel.seam import unwrapped
 from latentcraft.simulator.worlds import WORLDS, make_world
 
 TASK_MIX = {"free": 0.40, "chop": 0.15, "navigate": 0.10, "navigate-shaped": 0.10, "build": 0.15, "explore": 0.10}
@@ -76,55 +75,6 @@ class RecordConfig:
     """``world=dream`` only: the model file; null takes the shipped one."""
     steps: int = 4
     """``world=dream`` only: denoising steps, 1, 2, 4 or 8."""
-
-
-def _zeros() -> defaultdict[str, float]:
-    return defaultdict(float)
-
-
-@dataclass
-class RecordStats:
-    """What a set of episodes holds: enough to judge whether it is good to learn from."""
-
-    frames: int = 0
-    """Frames, the first of each episode included."""
-    lengths: dict[str, list[int]] = field(default_factory=dict)
-    """Frames of each episode, by task."""
-    rewards: defaultdict[str, float] = field(default_factory=_zeros)
-    """Sum of rewards by task."""
-    ends: Counter[str] = field(default_factory=Counter)
-    """Episodes that ended, by task."""
-    actions: Counter[str] = field(default_factory=Counter)
-    """Ticks in which each button was held; ``turn`` and ``tilt`` count ticks with a yaw or pitch movement."""
-
-    def count(self, action: np.ndarray) -> None:
-        """Count one action vector ``(20,)``."""
-        self.actions.update(name for name, value in zip(BUTTONS, action, strict=False) if value > 0.5)
-        self.actions.update(turn=int(action[YAW] != 0), tilt=int(action[PITCH] != 0))
-
-    def merge(self, other: "RecordStats") -> None:
-        """Add another set's counts to this one's."""
-        self.frames += other.frames
-        for task, lengths in other.lengths.items():
-            self.lengths.setdefault(task, []).extend(lengths)
-        for task, reward in other.rewards.items():
-            self.rewards[task] += reward
-        self.ends.update(other.ends)
-        self.actions.update(other.actions)
-
-    def __str__(self) -> str:
-        """Return a small table."""
-        lengths = [length for task in self.lengths.values() for length in task]
-        if not lengths:
-            return "no new episodes"
-        rows = [f"{len(lengths)} episodes, {self.frames} frames, {np.mean(lengths):.0f} frames a piece"]
-        for task, values in sorted(self.lengths.items()):
-            mean = self.rewards[task] / len(values)
-            rows.append(f"  {task:<16}{len(values):>6} episodes  reward {mean:7.2f}  ended {self.ends[task]:>5}")
-        ticks = max(self.frames - len(lengths), 1)
-        shares = [f"{name} {100 * self.actions[name] / ticks:.1f}" for name in ("turn", "tilt", *BUTTONS)]
-        rows.append("  % of ticks: " + ", ".join(shares))
-        return "\n".join(rows)
 
 
 def main(config: RecordConfig) -> int:
@@ -280,14 +230,6 @@ def _world_steps(
                 distance=distance,
             )  # fmt: skip
             yield action, reward, terminated
-
-
-def unwrapped(poses: np.ndarray) -> np.ndarray:
-    """Return poses ``(t, 5)`` of the reference world with x and z going on where its map begins anew."""
-    out = np.array(poses, np.float64)
-    leaps = -MAP_SIZE * np.round(np.diff(out[:, [0, 2]], axis=0) / MAP_SIZE)
-    out[1:, [0, 2]] += np.cumsum(leaps, axis=0)
-    return out
 
 
 def _foreign_steps(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from latentcraft.agents.record import DEPTH_EVERY, remove_leftovers, unwrapped
+from latentcraft.agents.record import DEPTH_EVERY, remove_leftovers
 from latentcraft.agents.shot import Facts
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.simulator.protocol import Chunk, World
+from latentcraft.simulator.voxel.seam import unwrapped
 
 PIECE_TICKS = 400
 """Ticks of an episode that is recorded from play, as of the recorder's. Play longer than that becomes several, each

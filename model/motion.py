@@ -37,10 +37,10 @@ SEEN = 4
 BASIS = 6
 """Terms of a quadratic in (x, y): turning the camera moves a picture by nearly that."""
 CENTRES = (0.05, 0.12, 0.3)
-"""Widths, in frame heights, of the bumps at the middle of the frame by which a token knows how near it lies to it."""
+"""Widths, in frame heights, of the bumps at the middle of the frame that tell a place how near to it it lies."""
 FORESEEN = 0.5
-"""Largest spread by which news is measured. Two pictures that have nothing to do with each other differ by 2; without
-the bound a hole where the judge had expected one was never news, and memory filled it in again."""
+"""Largest spread by which news is measured. Two pictures that have nothing to do with each other differ by 2. Of the
+positions in which something really broke or appeared under the hand 75 % are news so, and 29 % without the bound."""
 LARGEST_CORRELATION = 0.99
 """Keeps the spread above 0.14, so that no position is beyond correction."""
 
@@ -60,8 +60,8 @@ class MotionConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 1)
     """Of the convolutions at the latents' scale: together they see most of the frame."""
     judge_dilations: tuple[int, ...] = ()
-    """Of further convolutions of the judge, which then is also told the actions and the place in the frame directly:
-    enough to say that the cracked block under the crosshair will be gone. They begin as if they were not there."""
+    """Of further convolutions of the judge, which then is also told the actions and the place in the frame directly.
+    They begin as if they were not there; 800 steps of three of them foresaw broken blocks no better than none."""
 
     def __post_init__(self) -> None:
         if self.width % 8 or self.fine_width % 8:

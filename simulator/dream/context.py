@@ -10,7 +10,7 @@ from latentcraft.model.actions import BUTTON_INDEX, noop
 from latentcraft.model.camera import eyes_of
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, WARMUP_CHUNKS, Start, WorldSpec
 from latentcraft.simulator.voxel.caption import describe
-from latentcraft.simulator.voxel.terrain import MAP_SIZE
+from latentcraft.simulator.voxel.seam import unwrapped
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 
@@ -54,11 +54,9 @@ def from_seed(seed: int, spec: WorldSpec) -> Context:
     world = VoxelWorld(1, spec.task, spec.frame_size, spec.chunk, frames="none")  # its history is drawn below
     world.reset([Start(seed=seed)])
     frames, actions, poses = world.history(0)
-    # A path has no seam where the map has one.
-    poses = np.concatenate([np.unwrap(poses[:, :3], period=MAP_SIZE, axis=0), poses[:, 3:]], 1)
     game = world.game(0)
     caption = describe(game.biome, game.time_of_day, game.weather, task=game.task)
-    return Context(frames, actions, caption=caption, eyes=eyes_of(poses, actions[:, BUTTON_INDEX["sneak"]]))
+    return Context(frames, actions, caption=caption, eyes=eyes_of(unwrapped(poses), actions[:, BUTTON_INDEX["sneak"]]))
 
 
 def from_episode(path: Path, first: int, spec: WorldSpec) -> Context:

@@ -17,12 +17,12 @@ from latentcraft.agents.record import (
     main,
     record,
     remove_leftovers,
-    unwrapped,
 )
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.episodes import list_episodes, read_all, read_distances, read_episode
 from latentcraft.simulator.protocol import Start
+from latentcraft.simulator.voxel.seam import unwrapped
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 SMALL = {"frame_size": (32, 48), "ticks": 40, "workers": 0}
