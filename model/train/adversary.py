@@ -35,6 +35,9 @@ class AdversaryConfig:
     """Norm of the critic's gradient at the predicted latents, relative to the squared error's; 0 has no critic."""
     start: int = 0
     """Step from which on the transformer listens; the critic learns all the time."""
+    alone: int = 0
+    """Steps at the beginning in which only the critic learns, at half the cost. A transformer that is already good fools
+    a critic that knows nothing, and learns what it should not."""
     width: int = 128
     """Channels of its convolutions."""
     dilations: tuple[int, ...] = (1, 2, 1)

@@ -183,7 +183,9 @@ class DynamicsStage:
             with torch.no_grad():
                 self.optimizer.copy_average_to(self.average)
                 target = bootstrap_target(batch.latents[:, 1:], signal, size, self.teacher(batch))
-        prediction = batch.run(self.forward)
+        alone = self.adversary is not None and step < config.adversary.alone
+        with torch.set_grad_enabled(not alone):
+            prediction = batch.run(self.forward)
         weight = None
         if config.news_weight:
             weight = (1 + config.news_weight * (surprise(clips.latents, guess) > NEWS))[:, None]
@@ -196,8 +198,10 @@ class DynamicsStage:
         figures = {"bootstrap" if largest else "loss": denoising.item(), "outcome": outcome.item()}
         objective = denoising + config.outcome_weight * outcome
         if self.adversary is not None:
-            (error,) = torch.autograd.grad(denoising, prediction.latents, retain_graph=True)
-            dreamed, error = prediction.latents[:, 1], error[:, 1]
+            dreamed = prediction.latents[:, 1]
+            error = torch.zeros_like(dreamed)
+            if not alone:
+                error = torch.autograd.grad(denoising, prediction.latents, retain_graph=True)[0][:, 1]
             real_guess = guess
             if own:  # the critic must see real chunks with the guesses of a real past
                 real_guess = self.guess.along(before(clips.latents), clips.actions, eyes=clips.eyes)
@@ -207,10 +211,13 @@ class DynamicsStage:
                 step=step, steps=steps, jolt=jolt,
             )  # fmt: skip
             figures |= lesson.figures
+            if alone:
+                return figures | {"norm": 0.0}
             # Adds the critic's gradient to that of the squared error.
             objective = objective + (dreamed * lesson.gradient.view_as(dreamed)).sum()
         objective.backward()
-        return figures | {"norm": self.optimizer.step(step, steps)}
+        first = config.adversary.alone if self.adversary is not None else 0
+        return figures | {"norm": self.optimizer.step(step - first, steps - first)}
 
     @torch.no_grad()
     def own_rollout(self, clips: Clips, has_actions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
