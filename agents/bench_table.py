@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from latentcraft.model.train.sizes import SHARDS
+
 
 def table(report: dict[str, Any]) -> str:
     """Return the report as lines of name and figures."""
@@ -55,21 +57,21 @@ def share(figures: dict[str, Any]) -> str:
 
 def sizes_table(counted: dict[str, Any]) -> str:
     """Return what presets cost, a line each."""
-    head = ("preset", "transformer", "GFLOP/frame", "of that DiT", "GFLOP/step", "frames/step", "training", "play",
-            "KV cache")  # fmt: skip
+    head = ("preset", "transformer", "GFLOP/frame", "of that DiT", "GFLOP/step", "frames/step", "training",
+            f"each of {SHARDS}", "play", "KV cache")  # fmt: skip
     rows = [head]
     for preset, size in counted.items():
         rows.append((
             preset, f"{size['parameters'] / 1e6:.1f}M", f"{size['dream_flops'] / 1e9:.2f}",
             f"{size['transformer_flops'] / 1e9:.2f}", f"{size['train_flops'] / 1e9:,.0f}", f"{size['train_frames']}",
-            f"{size['train_bytes'] / 1e6:,.0f} MB", f"{size['play_bytes'] / 1e6:,.0f} MB",
-            f"{size['cache_bytes'] / 1e6:.1f} MB",
+            f"{size['train_bytes'] / 1e6:,.0f} MB", f"{size['shard_bytes'] / 1e6:,.0f} MB",
+            f"{size['play_bytes'] / 1e6:,.0f} MB", f"{size['cache_bytes'] / 1e6:.1f} MB",
         ))  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
     notes = (
         "A dreamed frame at 4 steps and full context, all nets; an ordinary training step of the transformer; training "
-        "without activations; play of one world. bf16."
+        f"without activations, alone and in each of {SHARDS} processes that shard; play of one world. bf16."
     )
     return "\n".join([*lines, notes])
 

@@ -36,8 +36,8 @@ class AdversaryConfig:
     start: int = 0
     """Step from which on the transformer listens; the critic learns all the time."""
     alone: int = 0
-    """Steps at the beginning in which only the critic learns, at half the cost. A transformer that is already good fools
-    a critic that knows nothing, and learns what it should not."""
+    """Steps at the beginning in which only the critic learns, at half the cost. A transformer that is already good
+    fools a critic that knows nothing, and learns what it should not."""
     width: int = 128
     """Channels of its convolutions."""
     dilations: tuple[int, ...] = (1, 2, 1)
@@ -93,7 +93,7 @@ class Adversary:
         critic = Critic(config, frames=frames, channels=channels).to(device)
         self.ranks = ranks
         self.optimizer = MasterOptimizer(
-            critic, config.optimizer, not_matrices=("read", "verdict"), average_gradients=ranks.average
+            critic, config.optimizer, not_matrices=("read", "verdict"), peers=ranks
         )
         self.critic = critic.to(dtype).channels_last()
 

@@ -110,7 +110,7 @@ class AutoencoderStage:
         network = Autoencoder(config.model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
-            network, config.optimizer, not_matrices=("encoder.1.", "decoder.0."), average_gradients=ranks.average
+            network, config.optimizer, not_matrices=("encoder.1.", "decoder.0."), peers=ranks
         )
         self.network = network.to(dtype=dtype).channels_last()
         self.average = Autoencoder(config.model).to(device=device, dtype=dtype).channels_last()
@@ -147,7 +147,6 @@ class AutoencoderStage:
 
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:
-        self.optimizer.copy_average_to(self.average)
         decoded = torch.cat([self.average.decode(self.average.encode(part)) for part in self.held_out.split(16)])
         shown = torch.linspace(0, len(decoded) - 1, 6).long()
         save_rows([self.held_out[shown].cpu(), decoded[shown].cpu()], directory / f"autoencoder-{step:06d}.png")

@@ -92,7 +92,7 @@ class BodyStage:
         self.network = BodyNet(config.model).to(device)
         # All by AdamW: orthogonalising such small matrices takes longer than their products.
         self.optimizer = MasterOptimizer(
-            self.network, config.optimizer, not_matrices=("",), average_gradients=ranks.average
+            self.network, config.optimizer, not_matrices=("",), peers=ranks
         )
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
 
@@ -153,7 +153,6 @@ class BodyStage:
         the true place, and the share of frames at rest in which the body moved.
         """
         del step, directory
-        self.optimizer.copy_average_to(self.average)
         data, chunks = self.held_out, min(5, self.held_out.moments)
         first = torch.linspace(0, data.moments - chunks, min(512, data.moments - chunks + 1)).long()
         for number in range(1, chunks):

@@ -104,7 +104,7 @@ class DepthStage:
         network.hide((data.distances == 0).float().mean(0) > ALWAYS)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
-            network, config.optimizer, not_matrices=("stem", "final", "tilt"), average_gradients=ranks.average
+            network, config.optimizer, not_matrices=("stem", "final", "tilt"), peers=ranks
         )
         self.network = network.to(dtype=dtype).channels_last()
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -136,7 +136,6 @@ class DepthStage:
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:
         """Median relative error of distances to solid things, and of the pitch in degrees; sample pictures."""
-        self.optimizer.copy_average_to(self.average)
         errors, tilts, rows = [], [], []
         for latents, distances, pitches in zip(*(part.split(32) for part in self.check), strict=True):
             picture = self.pictures(latents)

@@ -131,7 +131,7 @@ class DynamicsStage:
         network = SpacetimeDiT(model).to(device)
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
-            network, config.optimizer, not_matrices=NOT_MATRICES, average_gradients=ranks.average
+            network, config.optimizer, not_matrices=NOT_MATRICES, peers=ranks
         )
         self.network = network.to(dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -257,7 +257,6 @@ class DynamicsStage:
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:
         """Loss from pure noise on held-out clips, with true and shuffled actions; sample film strips."""
-        self.optimizer.copy_average_to(self.average)
         clips, b = self.check, len(self.check.latents)
         t = self.config.model.context
         generator = torch.Generator().manual_seed(self.seed)

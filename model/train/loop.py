@@ -61,7 +61,9 @@ class Stage(Protocol):
 
     def train_step(self, step: int, steps: int) -> dict[str, float]: ...
 
-    def validate(self, step: int, directory: Path) -> dict[str, float]: ...
+    def validate(self, step: int, directory: Path) -> dict[str, float]:
+        """Try ``average``, which is up to date, on held-out episodes."""
+        ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -92,7 +94,7 @@ def run_stage(stage: Stage, config: LoopConfig, out: Path, ranks: Ranks = ALONE)
 
     Of several processes the first one writes, and they decide as one: losses are averaged before they are judged, a
     signal to any of them stops all after the same step, and the first one's clock says when to save. They must all see
-    ``out``, of which all read the state.
+    ``out``, of which all read the state. What is sharded is whole on disk.
 
     Raises:
         Interrupted: Ctrl-C, SIGTERM or ``max_seconds``; the state was saved first.
@@ -134,6 +136,8 @@ def run_stage(stage: Stage, config: LoopConfig, out: Path, ranks: Ranks = ALONE)
             if journal is not None and (progress.step % config.log_every == 0 or last):
                 bar.set_postfix({key: f"{value:.4f}" for key, value in sums.items()}, refresh=False)
                 journal.write(line | {key: round(value, 5) for key, value in sums.items()})
+            if progress.step % config.sample_every == 0 or last:
+                stage.optimizer.copy_average_to(stage.average)  # by all: each may have but its share of it
             if journal is not None and (progress.step % config.sample_every == 0 or last):
                 figures = stage.validate(progress.step, samples)
                 journal.write(line | {key: round(value, 5) for key, value in figures.items()})
@@ -143,8 +147,9 @@ def run_stage(stage: Stage, config: LoopConfig, out: Path, ranks: Ranks = ALONE)
             stop, overdue, due = ranks.anywhere(bool(stopped), late, unsaved)
             # What diverges is not saved over what did not.
             if last or stop or overdue or (not bad and due):
+                state = stage.state_dict()  # by all, likewise
                 if ranks.first:
-                    _save(stage, progress, state_path)
+                    _save(state, progress, state_path)
                 last_save = time.monotonic()
             if stop or (overdue and not last):
                 raise Interrupted(
@@ -192,9 +197,9 @@ def _roll_back(stage: Stage, progress: Progress, path: Path) -> Progress:
     return again
 
 
-def _save(stage: Stage, progress: Progress, path: Path) -> None:
+def _save(state: dict[str, Any], progress: Progress, path: Path) -> None:
     buffer = io.BytesIO()  # through bytes, so that a full disk is an OSError like any other
-    torch.save({"stage": stage.state_dict(), "progress": vars(progress)}, buffer)
+    torch.save({"stage": state, "progress": vars(progress)}, buffer)
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 

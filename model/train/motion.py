@@ -129,7 +129,7 @@ class MotionStage:
                 parameter.requires_grad_(name.startswith(JUDGING))
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
-            network, config.optimizer, average_gradients=ranks.average,
+            network, config.optimizer, peers=ranks,
             not_matrices=NOT_MATRICES,
         )  # fmt: skip
         self.network = network.to(dtype=dtype).channels_last()
@@ -197,7 +197,6 @@ class MotionStage:
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:
         """Error of the guess on held-out clips, with true and shuffled actions; sample film strips."""
-        self.optimizer.copy_average_to(self.average)
         clips = self.check
         known = torch.ones(len(clips.latents), dtype=torch.bool, device=self.device)
         truth = clips.latents[:, 1:].flatten(0, 1)

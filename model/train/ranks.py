@@ -31,13 +31,16 @@ class Ranks:
 
     fabric: Fabric | None = None
     """Launched, with a process group behind it."""
+    shard: bool = False
+    """Whether each keeps its share of the training state only, see :mod:`latentcraft.model.shards`."""
 
     @classmethod
-    def launch(cls, accelerator: str) -> tuple["Ranks", str]:
+    def launch(cls, accelerator: str, *, shard: bool = False) -> tuple["Ranks", str]:
         """Join the other processes that ``torchrun`` started, if it did.
 
         Args:
             accelerator: Lightning Fabric's.
+            shard: see :attr:`shard`.
 
         Returns:
             The ranks and this process' device.
@@ -58,7 +61,7 @@ class Ranks:
             if everywhere > 1:
                 what += f" by {here} processes"
             raise UserError(f"{what} ({reason}); try auto or cpu") from error
-        return cls(fabric), str(fabric.device)
+        return cls(fabric, shard), str(fabric.device)
 
     @property
     def rank(self) -> int:
@@ -103,6 +106,15 @@ class Ranks:
     def total(self, value: Tensor) -> Tensor:
         """Return the sum of all processes' ``value``."""
         return value if self.fabric is None else self._reduce(value.detach().clone(), "sum")
+
+    def give(self, value: Tensor, owner: int) -> None:
+        """Make ``value``, in place, what process ``owner`` has there."""
+        if self.fabric is None:
+            return
+        try:
+            torch.distributed.broadcast(value, src=owner)
+        except RuntimeError as error:
+            raise self._left(error) from error
 
     def norm(self, value: Tensor) -> Tensor:
         """Return the norm of all processes' ``value`` taken together."""

@@ -58,6 +58,9 @@ class TrainConfig:
     """``auto`` probes the machine; ``bf16`` or ``fp32`` force the format of weights and activations."""
     accelerator: str = "auto"
     """Lightning Fabric's accelerator: ``auto``, ``cpu`` or ``cuda``."""
+    shard: bool = False
+    """Several processes: each keeps its share of the training state only (:mod:`latentcraft.model.shards`). More is
+    sent to and fro, and 17 of a parameter's 23 bytes are shared out."""
     save_seconds: float = 180.0
     """Wall-clock time between saves of the training state."""
     sample_every: int = 500
@@ -139,7 +142,7 @@ def main(config: TrainConfig) -> None:
     """Run every stage that is not done yet."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    ranks, device = Ranks.launch(config.accelerator)
+    ranks, device = Ranks.launch(config.accelerator, shard=config.shard)
     try:
         train(config, ranks, device)
     except Interrupted:
@@ -254,6 +257,7 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
     del fourth
     last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, **alike)
     run(last, config.dynamics.steps, None if begun is None else begun.dit)
+    dit = last.result()
     if not ranks.first:
         return
     provenance = {
@@ -266,7 +270,7 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         "date": time.strftime("%Y-%m-%d"),
     }
     path = out / "latentcraft.safetensors"
-    save_checkpoint(path, WorldModel(autoencoder, motion, last.result(), config.frame_size, provenance, scene))
+    save_checkpoint(path, WorldModel(autoencoder, motion, dit, config.frame_size, provenance, scene))
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -303,14 +307,17 @@ def take_over(known: nn.Module, stage: Stage) -> bool:
         Whether the shapes are alike; if not, nothing is taken over.
     """
     values = known.state_dict()
-    shared = {name: master for name, master in stage.optimizer.masters.items() if name in values}
-    for name, master in shared.items():
-        if values[name].numel() != master.numel() or len(values[name]) != len(master):
+    shared = [name for name in stage.optimizer.parameters if name in values]
+    for name in shared:
+        parameter = stage.optimizer.parameters[name]
+        if values[name].numel() != parameter.numel() or len(values[name]) != len(parameter):
             print(f"{stage.name}: {name} has another shape in the checkpoint; this stage begins anew")
             return False
-    for name, master in shared.items():
-        master.copy_(values[name].reshape(master.shape))
-        stage.optimizer.average[name].copy_(master)
+    for name in shared:
+        if name in stage.optimizer.masters:  # of the other processes' shards there are none here
+            master = stage.optimizer.masters[name]
+            master.copy_(values[name].reshape(master.shape))
+            stage.optimizer.average[name].copy_(master)
     for network in (stage.network, stage.average):
         stage.optimizer.copy_average_to(network)
         for name, buffer in network.named_buffers():

@@ -27,6 +27,9 @@ from latentcraft.model.sampler import commit, denoise
 from latentcraft.model.train.dynamics import NOT_MATRICES
 from latentcraft.model.train.run import TrainConfig
 
+SHARDS = 8
+"""Processes between which a large training is thought to be shared."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -47,6 +50,8 @@ class Sizes:
     train_bytes: int
     """Of the transformer's training without its activations: the network, its average (as a network and in fp32), fp32
     masters, gradients of both kinds, states of both optimisers."""
+    shard_bytes: int
+    """The same of each of :data:`SHARDS` processes that shard."""
     play_bytes: int
     """Of one played world: weights of all nets, the cache, the memory of places."""
     cache_bytes: int
@@ -73,14 +78,17 @@ def bytes_of(*parts: Tensor) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-def training_bytes(network: nn.Module, optimizer: MasterOptimizer) -> int:
-    """Return the size of what training keeps of a network: see :attr:`Sizes.train_bytes`."""
+def training_bytes(network: nn.Module, optimizer: MasterOptimizer, processes: int = 1) -> int:
+    """Return the size of what each of ``processes`` that shard keeps of a network: see :attr:`Sizes.train_bytes`."""
     parameters = list(network.parameters())
     masters = list(optimizer.masters.values())
-    muon = [] if optimizer.muon is None else [part for group in optimizer.muon.param_groups for part in group["params"]]
-    adamw = [part for group in optimizer.adamw.param_groups for part in group["params"]]
+    muon, adamw = (
+        [] if part is None else [value for group in part.param_groups for value in group["params"]]
+        for part in (optimizer.muon, optimizer.adamw)
+    )
     # The network, its average and its gradients; masters, their average and their gradients; momenta.
-    return 3 * bytes_of(*parameters) + 3 * bytes_of(*masters) + bytes_of(*muon) + 2 * bytes_of(*adamw)
+    state = 3 * bytes_of(*masters) + bytes_of(*muon) + 2 * bytes_of(*adamw)
+    return 3 * bytes_of(*parameters) + state // processes
 
 
 @torch.no_grad()
@@ -171,5 +179,5 @@ def sizes(config: TrainConfig, *, steps: int = 4, dtype: torch.dtype = torch.bfl
         other_parameters=sum(part.numel() for net in others for part in net.parameters()),
         dream_flops=sum(dream.values()) / chunk, transformer_flops=dream["transformer"] / chunk, train_flops=step,
         train_frames=config.dynamics.batch * context * chunk, train_bytes=training,
-        play_bytes=nets + cache + places, cache_bytes=cache,
+        shard_bytes=training_bytes(dit, optimizer, SHARDS), play_bytes=nets + cache + places, cache_bytes=cache,
     )  # fmt: skip

@@ -75,7 +75,7 @@ def test_sizes_of_the_presets_are_printed_and_nothing_is_measured(tmp_path: Path
     assert bench.main(compose_config("bench", ["sizes=true", f"json={path}"])) == 0
     counted = json.loads(path.read_text())
     assert list(counted) == ["smoke", "cpu", "gpu", "gpu-large"]
-    for figure in ("parameters", "dream_flops", "train_flops", "train_bytes", "play_bytes", "cache_bytes"):
+    for figure in ("parameters", "dream_flops", "train_flops", "train_bytes", "shard_bytes", "play_bytes"):
         values = [size[figure] for size in counted.values()]
         assert values == sorted(values), figure
     assert "1087.0M" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Two processes train as one does: alike among themselves, near the single one, and resumable however they ended."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,14 +63,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def train_two(data: Path, out: Path, blow: str = "never") -> str:
+def train_two(data: Path, out: Path, blow: str = "never", *more: str) -> str:
     """Train with two processes, of which the second is struck at some step; returns what they said."""
     out.mkdir(exist_ok=True)
     script = out.with_suffix(".py")
     script.write_text(WATCHED)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     done = subprocess.run(
-        [*command, str(out), blow, *SHORT, f"data={data}", f"out={out}"], stdout=subprocess.PIPE,
+        [*command, str(out), blow, *SHORT, f"data={data}", f"out={out}", *more], stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=280, text=True,
     )  # fmt: skip
     assert (done.returncode == 0) == (blow == "never"), done.stdout[-6000:]
@@ -104,6 +105,22 @@ def test_two_processes_train_as_one_does(data: Path, tmp_path: Path):
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
+    # In shards: the same weights from half of the states each, whole on disk, so that others can go on from there.
+    sharded = tmp_path / "sharded"
+    train_two(data, sharded, "dynamics:3:SIGKILL", "shard=true")
+    for stage in STAGES[:-1]:
+        first, second = (masters(sharded / f"{stage}.weights.{rank}") for rank in (0, 1))
+        assert not first.keys() & second.keys()
+        assert first.keys() | second.keys() == masters(unbroken / f"{stage}.weights.0").keys()
+        sizes = [sum(weight.numel() for weight in part.values()) for part in (first, second)]
+        assert min(sizes) > 0.2 * sum(sizes)  # a matrix is never cut
+    shutil.copytree(sharded, tmp_path / "other")
+    train_two(data, sharded, "never", "shard=true")
+    train_two(data, tmp_path / "other")
+    for out in (sharded, tmp_path / "other"):
+        again = load_file(out / "latentcraft.safetensors")
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+
 
 class Counting:
     """A stage of one weight."""
@@ -112,6 +129,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.net = torch.nn.Linear(1, 1)
+        self.average = torch.nn.Linear(1, 1)
         self.optimizer = MasterOptimizer(self.net, OptimizerConfig(warmup=1))
 
     def train_step(self, step: int, steps: int) -> dict[str, float]:

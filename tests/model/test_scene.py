@@ -190,6 +190,7 @@ def test_the_depth_net_learns_that_bright_is_near(tmp_path: Path):
     stage = DepthStage(config, data, data, autoencoder, seed=0, dtype=torch.float32)
     for step in range(60):
         stage.train_step(step, 60)
+    stage.optimizer.copy_average_to(stage.average)
     assert stage.validate(60, tmp_path)["relative_error"] < 0.3  # knowing nothing misses 1.5
     assert (tmp_path / "depth-000060.png").exists()
 
@@ -221,6 +222,7 @@ def test_the_body_net_learns_to_walk_to_stop_at_walls_and_to_stand_exactly(tmp_p
     stage = BodyStage(config, data, data, seed=0, dtype=torch.float32)
     for step in range(300):
         stage.train_step(step, 300)
+    stage.optimizer.copy_average_to(stage.average)
     scores = stage.validate(300, tmp_path)
     assert scores["along"] < 0.05  # of 0.2 metres
     assert scores["height"] < 0.01

@@ -78,6 +78,8 @@ def test_training_memory_is_that_of_a_real_optimizer(smoke: TrainConfig, dtype: 
     optimizer = MasterOptimizer(dit, smoke.dynamics.optimizer, not_matrices=NOT_MATRICES)
     dit.to(dtype)
     assert training_bytes(dit, optimizer) == counted
+    shared = counted - training_bytes(dit, optimizer, 2)  # half of what can be shared out
+    assert shared == (counted - 3 * bytes_of(*dit.parameters())) // 2
     for parameter in dit.parameters():
         parameter.grad = torch.ones_like(parameter)
     gradients = [parameter.grad for parameter in dit.parameters() if parameter.grad is not None]

@@ -366,6 +366,7 @@ class Falling:
 
     def __init__(self, sick_above: float) -> None:
         self.net = torch.nn.Linear(1, 1)
+        self.average = torch.nn.Linear(1, 1)
         self.optimizer = MasterOptimizer(self.net, OptimizerConfig(warmup=1))
         self.sick_above = sick_above
 
