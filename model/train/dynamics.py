@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from latentcraft.errors import UserError
+from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Guess, Motion, surprise
+from latentcraft.model.latents import DEEDS, Clips, LatentDataset
+from latentcraft.model.motion import Guess, Motion, coordinates, surprise
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,
@@ -40,6 +41,8 @@ FREE_CHUNKS = 10
 """Chunks that are dreamed without any guidance at most."""
 UNKNOWN = 0.9
 """Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
+REACH = 0.5
+"""How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
 NOT_MATRICES = (
@@ -86,6 +89,10 @@ class DynamicsStageConfig:
     news_weight: float = 0.0
     """Additional weight of the squared error wherever the truth is news (:data:`latentcraft.model.scene.NEWS`) to the
     guess: something broke, was placed or came into view."""
+    anchor: bool = False
+    """Hold on to what the checkpoint it began with can do: outside of what the hand works on (:func:`worked_on`) the
+    target is what that net says, not the truth. For teaching an old net a new trick without a critic, which would
+    otherwise unlearn to be sharp (learning without forgetting, arXiv 1606.09282)."""
     wear_share: float = 0.15
     """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     action_dropout: float = 0.1
@@ -112,6 +119,21 @@ def flat(part: Any) -> Any:
     return Guess(*(entry.flatten(0, 1) for entry in part)) if isinstance(part, Guess) else part.flatten(0, 1)
 
 
+def worked_on(actions: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """Return where a hand may change the picture, ``bool (b, t, 1, h, w, 1)``: near its middle, in chunks in which one
+    of :data:`latentcraft.model.latents.DEEDS` is held and in those after them.
+
+    Args:
+        actions: ``(b, t, f, a)``.
+        h: height of the grid of latents.
+        w: its width.
+    """
+    held = (actions[..., [BUTTON_INDEX[name] for name in DEEDS]] > 0).any(-1).any(-1)
+    held = held | torch.cat([torch.zeros_like(held[:, :1]), held[:, :-1]], 1)
+    y, x = coordinates(h, w, actions.device)
+    return held[:, :, None, None, None, None] & (y.square() + x.square() < REACH**2)[None, None, None, :, :, None]
+
+
 class DynamicsStage:
     """See :class:`latentcraft.model.train.loop.Stage`."""
 
@@ -120,9 +142,13 @@ class DynamicsStage:
     def __init__(
         self, config: DynamicsStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder,
         motion: Motion, scene: Scene | None = None, *, seed: int, dtype: torch.dtype, device: str = "cpu",
-        ranks: Ranks = ALONE,
+        ranks: Ranks = ALONE, anchor: SpacetimeDiT | None = None,
     ):  # fmt: skip
-        """Prepare to train on ``data`` and validate on ``held_out``."""
+        """Prepare to train on ``data`` and validate on ``held_out``.
+
+        Raises:
+            UserError: ``config.anchor`` without the net to hold on to.
+        """
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device, self.ranks = config, seed, data, device, ranks
         self.autoencoder, self.guess = autoencoder, Guesser(autoencoder, motion, scene)
@@ -135,6 +161,9 @@ class DynamicsStage:
         )
         self.network = network.to(dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        if config.anchor and anchor is None:
+            raise UserError("dynamics.anchor=true holds on to a checkpoint; give begin=FILE.safetensors")
+        self.anchor = anchor if config.anchor else None
         self.adversary = None
         if config.adversary.weight:
             self.adversary = Adversary(
@@ -186,6 +215,10 @@ class DynamicsStage:
         alone = self.adversary is not None and step < config.adversary.alone
         with torch.set_grad_enabled(not alone):
             prediction = batch.run(self.forward)
+        if self.anchor is not None and not largest:
+            with torch.no_grad():
+                said = batch.run(self.anchor).latents[:, 1:].float()
+            target = torch.where(worked_on(clips.actions, *clips.latents.shape[3:5])[:, None], target, said)
         weight = None
         if config.news_weight:
             weight = (1 + config.news_weight * (surprise(clips.latents, guess) > NEWS))[:, None]

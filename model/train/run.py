@@ -255,7 +255,8 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         return
     motion = fourth.result()
     del fourth
-    last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, **alike)
+    anchor = None if begun is None else begun.dit
+    last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, anchor=anchor, **alike)
     run(last, config.dynamics.steps, None if begun is None else begun.dit)
     dit = last.result()
     if not ranks.first:

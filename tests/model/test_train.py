@@ -16,7 +16,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.checkpoint import load_checkpoint
-from latentcraft.model.dit import DiTConfig
+from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
@@ -26,9 +26,9 @@ from latentcraft.model.train import loop
 from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
 from latentcraft.model.train.bench import random_dataset
-from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
+from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig, worked_on
 from latentcraft.model.train.motion import JUDGING, MotionStageConfig
-from latentcraft.model.train.run import TrainConfig, main
+from latentcraft.model.train.run import TrainConfig, main, take_over
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
 QUICK = OptimizerConfig(warmup=5)
@@ -357,6 +357,36 @@ def test_own_rollouts_begin_with_the_truth_and_guidance_shows_it_where_nothing_i
     strayed = (rollouts[0.0] != clips.latents).flatten(2).any(2)
     assert not strayed[:, 0].any()
     assert strayed[:, -1].all()
+
+
+def test_an_anchored_net_learns_where_hands_work_and_stays_what_it_was_elsewhere():
+    torch.manual_seed(0)
+    model = DiTConfig(width=32, depth=3, head_size=16, context=5)
+    codec = Autoencoder(
+        AutoencoderConfig(encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS)
+    ).requires_grad_(False)
+    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2))).requires_grad_(False)
+    config = DynamicsStageConfig(batch=2, compile=False, own_share=0.0, anchor=True, outcome_weight=0.0, model=model)
+    losses = []
+    for held in (0.0, 1.0):
+        data = random_dataset(200, (4, 6), 8)
+        data.actions[:] = 0
+        data.actions[:, BUTTON_INDEX["attack"]] = held
+        with pytest.raises(UserError, match="dynamics.anchor=true holds on to a checkpoint; give begin="):
+            DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32)
+        begun = SpacetimeDiT(model).requires_grad_(False)
+        stage = DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32, anchor=begun)
+        take_over(begun, stage)
+        losses.append(stage.train_step(0, 4)["loss"])
+    assert losses[0] == 0 and losses[1] > 0.01
+
+
+def test_hands_work_near_the_middle_in_their_chunk_and_the_next():
+    actions = torch.zeros(1, 4, 2, 20)
+    actions[0, 1, 1, BUTTON_INDEX["use"]] = 1
+    where = worked_on(actions, 12, 20)[0, :, 0, :, :, 0]
+    assert where.any((1, 2)).tolist() == [False, True, True, False]
+    assert where[1, 5:7, 9:11].all() and where[1, 0, 9] and not where[1, :, :3].any()
 
 
 class Falling:
