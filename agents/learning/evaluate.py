@@ -167,11 +167,11 @@ def rank_orders(rows: list[Row]) -> dict[str, Figure]:
         pairs[f"rank correlation of the return in training with that in {one}"] = [
             (float(inside), outside) for inside, outside in reported if inside is not None
         ]
-    return {text: _correlation(np.array(each)) for text, each in pairs.items() if len(each) >= 3}
+    return {text: correlation(np.array(each)) for text, each in pairs.items() if len(each) >= 3}
 
 
-def _correlation(pairs: np.ndarray) -> Figure:
-    """Return the rank correlation of ``float (n, 2)``, policies resampled."""
+def correlation(pairs: np.ndarray) -> Figure:
+    """Return the rank correlation of ``float (n, 2)``, policies resampled; NaN where either never varies."""
     if np.isnan(spearman(*pairs.T)):  # all policies alike: there is no order to speak of
         return Figure(float("nan"), float("nan"), float("nan"), len(pairs))
     return bootstrap(pairs, lambda drawn: spearman(drawn[:, 0], drawn[:, 1]))
@@ -219,17 +219,17 @@ def write(config: AgentEvaluateConfig, rows: list[Row], orders: dict[str, Figure
         "seeds": read_seeds(config.seeds), "rows": [asdict(row) for row in rows],
         "rank_correlations": {text: asdict(figure) for text, figure in orders.items()},
     }  # fmt: skip
-    text = json.dumps(_without_nan(report), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(without_nan(report), indent=1, allow_nan=False) + "\n"
     with replacing(config.out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     """Return JSON values with null for NaN, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(each) for each in value]
+        return [without_nan(each) for each in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agent clone": ("latentcraft.agents.learning.clone", "teach a policy to play like recorded episodes"),
     "agent train": ("latentcraft.agents.learning.train", "train a policy by PPO in the dream or the reference world"),
     "agent evaluate": ("latentcraft.agents.learning.evaluate", "measure what policies are paid in held-out games"),
+    "agent proof": ("latentcraft.agents.learning.proof", "is what agents learn in the dream worth anything outside?"),
     "env bench": ("latentcraft.agents.bench_envs", "print environment steps a second by world, observation and batch"),
     "env soak": ("latentcraft.agents.soak", "play very many random steps and check each; look for leaks"),
     "bench": ("latentcraft.agents.bench", "print speed and memory of worlds and training on this machine"),

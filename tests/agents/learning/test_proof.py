@@ -1,0 +1,51 @@
+"""The proof: trainings in both worlds from one clone, paid outside, kept and not done again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from latentcraft.__main__ import main
+from latentcraft.agents.learning import proof
+from latentcraft.agents.learning.network import PolicyConfig, PolicyNet
+from latentcraft.agents.learning.policy import save_policy
+from latentcraft.agents.learning.sight import SightConfig
+
+TINY = PolicyConfig(SightConfig((16, 24), 2), (4, 4, 4), 16)
+
+
+def test_a_whole_proof_and_the_same_again(tmp_path: Path, tiny_checkpoint: Path, capsys, monkeypatch):
+    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("matplotlib")
+    data, out = tmp_path / "data", tmp_path / "proof"
+    assert main(["record", f"out={data}", "episodes=1", "ticks=40", "task=chop", "workers=0"]) == 0
+    torch.manual_seed(0)
+    for seed in (0, 1):
+        save_policy(out / f"clone-chop-{seed}" / "policy.safetensors", PolicyNet(TINY), {})
+    words = [
+        "agent", "proof", f"data={data}", f"out={out}", f"checkpoint={tiny_checkpoint}", "tasks=[chop]", "seeds=2",
+        "dream_steps=16", "voxel_steps=32", "keep_every=8", "games=900000-900002", "length=3", "ppo.games=2",
+        "ppo.rollout=4", "ppo.batch=8", "ppo.epochs=1",
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert [line.split("|")[1].strip() for line in first.splitlines()[2:8]] == list(proof.PLAYERS.values())
+    found = json.loads((out / "proof.json").read_text())["chop"]
+    rows = found["rows"]
+    assert rows["random"]["count"] == 3 and rows["dream"]["count"] == 6 and len(rows["dream"]["seeds"]) == 2
+    assert [Path(path).parts[-3:] for path in rows["long"]["policies"]] == [
+        (f"voxel-chop-{seed}", "checkpoints", "000000032.safetensors") for seed in (0, 1)
+    ]
+    assert all("clone" in path for path in rows["clone"]["policies"])
+    assert (out / "proof.png").read_bytes()[:4] == b"\x89PNG"
+
+    monkeypatch.setattr("latentcraft.agents.learning.returns.play_games", lambda *_, **__: pytest.fail("played again"))
+    assert main(words) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_of_kept_policies_the_last_within_bounds_counts():
+    story = [(Path(str(steps)), {"frames": steps}) for steps in (10, 20, 30)]
+    assert [proof.latest(story, "frames", most) for most in (5, 25, 99)] == [Path("10"), Path("20"), Path("30")]
