@@ -43,6 +43,8 @@ UNKNOWN = 0.9
 """Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
 REACH = 0.5
 """How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
+AIM = 0.3
+"""How far from the middle the outline of the block that is aimed at mostly reaches, whether or not a hand is at work."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
 NOT_MATRICES = (
@@ -120,8 +122,8 @@ def flat(part: Any) -> Any:
 
 
 def worked_on(actions: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    """Return where a hand may change the picture, ``bool (b, t, 1, h, w, 1)``: near its middle, in chunks in which one
-    of :data:`latentcraft.model.latents.DEEDS` is held and in those after them.
+    """Return where a hand may change the picture, ``bool (b, t, 1, h, w, 1)``: in its middle, and around that in chunks
+    in which one of :data:`latentcraft.model.latents.DEEDS` is held and in those after them.
 
     Args:
         actions: ``(b, t, f, a)``.
@@ -131,7 +133,8 @@ def worked_on(actions: torch.Tensor, h: int, w: int) -> torch.Tensor:
     held = (actions[..., [BUTTON_INDEX[name] for name in DEEDS]] > 0).any(-1).any(-1)
     held = held | torch.cat([torch.zeros_like(held[:, :1]), held[:, :-1]], 1)
     y, x = coordinates(h, w, actions.device)
-    return held[:, :, None, None, None, None] & (y.square() + x.square() < REACH**2)[None, None, None, :, :, None]
+    distance = (y.square() + x.square())[None, None, None, :, :, None]
+    return (distance < AIM**2) | held[:, :, None, None, None, None] & (distance < REACH**2)
 
 
 class DynamicsStage:
