@@ -44,7 +44,7 @@ UNKNOWN = 0.9
 REACH = 0.5
 """How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
 AIM = 0.3
-"""How far from the middle the outline of the block that is aimed at mostly reaches, whether or not a hand is at work."""
+"""How far from the middle the outline of the block that is aimed at mostly reaches, with or without a hand at work."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
 NOT_MATRICES = (

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "latentcraft.agents.evaluate",
         "hold a dream against the reference world; evaluate compare A.json B.json: two reports",
     ),
+    "scaling": ("latentcraft.agents.scaling", "plot what trainings of several sizes came to over what they cost"),
     "agent clone": ("latentcraft.agents.learning.clone", "teach a policy to play like recorded episodes"),
     "agent train": ("latentcraft.agents.learning.train", "train a policy by PPO in the dream or the reference world"),
     "agent evaluate": ("latentcraft.agents.learning.evaluate", "measure what policies are paid in held-out games"),
