@@ -20,8 +20,14 @@ from latentcraft.model.camera import between, focal_length, pixel_rays
 
 CAPACITY = 40
 """Pictures kept; the one with the fewest pixels of its own makes room."""
+CELL = 8
+"""Pixels per side of a frame that share a sureness; frames are multiples of it."""
 NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
+
+
+PARTS = ("pictures", "distances", "own", "eyes", "sure")
+"""Arrays of a memory, one entry a picture."""
 
 
 class View:
@@ -54,6 +60,8 @@ class Memory:
         self.distances = np.zeros((capacity, height, width), np.float32)
         self.own = np.zeros((capacity, height, width), np.bool_)
         self.eyes = np.zeros((capacity, 5))
+        self.sure = np.ones((capacity, height // CELL, width // CELL), np.float32)
+        """How much of what the pictures show was once real and not dreamed, 0 to 1."""
         self.count = 0
 
     def view(self, eye: np.ndarray) -> View:
@@ -75,9 +83,21 @@ class Memory:
             )  # fmt: skip
         return view
 
+    def sureness(self, view: View, elsewhere: float) -> np.ndarray:
+        """Return how sure the pictures behind ``view`` are, ``float32 (H / CELL, W / CELL)``; ``elsewhere`` where it
+        shows none.
+        """
+        height, width = view.source.shape
+        number, place = np.divmod(view.source, height * width)
+        row, column = np.divmod(place, width)
+        sure = np.where(view.known, self.sure[number, row // CELL, column // CELL], np.float32(elsewhere))
+        cells: np.ndarray = sure.reshape(height // CELL, CELL, width // CELL, CELL).mean((1, 3), dtype=np.float32)
+        return cells
+
     def remember(
-        self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None
-    ) -> None:
+        self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None,
+        sure: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         """Add a picture; see the module's docstring for what of it and what of the others is kept.
 
         Args:
@@ -85,6 +105,7 @@ class Memory:
             distance: ``float32 (H, W)``, 0 for what moves with the lens.
             eye: where it was taken, ``(5,)``.
             changed: where it is known to differ from what was remembered, though perhaps by little, ``bool (H, W)``.
+            sure: see :attr:`sure`, ``(H / CELL, W / CELL)``; None for a real picture.
         """
         view = self.view(eye)
         wrong = contradicts(view.picture, view.known, picture)
@@ -104,6 +125,7 @@ class Memory:
             self._make_room()
         at = self.count
         self.pictures[at], self.distances[at], self.own[at], self.eyes[at] = picture, distance, own, eye
+        self.sure[at] = 1.0 if sure is None else sure
         self.count += 1
 
     def surroundings(self, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,19 +145,20 @@ class Memory:
     def _make_room(self) -> None:
         """Drop the picture with the fewest pixels of its own."""
         poorest = int(self.own.reshape(len(self.own), -1).sum(1).argmin())
-        for part in (self.pictures, self.distances, self.own, self.eyes):
+        for part in (self.pictures, self.distances, self.own, self.eyes, self.sure):
             part[poorest:-1] = part[poorest + 1 :]
         self.count -= 1
 
     def save(self) -> dict[str, np.ndarray]:
         """Return copies of everything there is."""
-        return {name: getattr(self, name)[: self.count].copy() for name in ("pictures", "distances", "own", "eyes")}
+        return {name: getattr(self, name)[: self.count].copy() for name in PARTS}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
         self.count = len(arrays["eyes"])
-        for name in ("pictures", "distances", "own", "eyes"):
-            getattr(self, name)[: self.count] = arrays[name]
+        sure = arrays.get("sure", np.ones(()))  # what was saved by earlier versions has none
+        for name, values in {**{name: arrays[name] for name in PARTS[:-1]}, PARTS[-1]: sure}.items():
+            getattr(self, name)[: self.count] = values
 
 
 def contradicts(view: np.ndarray, known: np.ndarray, picture: np.ndarray) -> np.ndarray:

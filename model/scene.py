@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from latentcraft.model.actions import ACTION_SIZE
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.depth import DepthConfig, DepthNet
-from latentcraft.model.memory import Memory, contradicts, widened
+from latentcraft.model.memory import CELL, Memory, View, contradicts, widened
 from latentcraft.model.relief import Nearby
 
 TELEPORT = 8.0
@@ -115,11 +115,16 @@ class Place:
         """Pixels of the last picture that were dreamed otherwise than remembered."""
         self.attached = np.zeros(frame_size, np.bool_)
         """Pixels of the last picture that move with the lens."""
+        self.sure = np.ones((frame_size[0] // CELL, frame_size[1] // CELL), np.float32)
+        """How much of the last picture was once real and not dreamed, 0 to 1; see :attr:`Memory.sure`."""
+        self._sure_ahead = self.sure
+        """The same of what is remembered of the coming picture; elsewhere it is as sure as the last one on average."""
 
     def forget(self) -> None:
         """Start anew: the eye went nobody knows where."""
         self.memory.count, self.gait, self.ahead = 0, None, None
         self.changed = np.zeros(self.frame_size, np.bool_)
+        self.sure = self._sure_ahead = np.ones_like(self.sure)
 
     @property
     def eye(self) -> np.ndarray | None:
@@ -136,9 +141,18 @@ class Place:
         eye = self.eye
         if eye is None:
             eye = self.begin(np.array([0.0, 0.0, 0.0, 0.0, pitch]))
-        self.memory.remember(picture, distance, eye, self.changed)
+        self.memory.remember(picture, distance, eye, self.changed, self.sure)
         self.attached = widened(distance == 0)
         return eye
+
+    def look_ahead(self, views: Sequence[View]) -> Views:
+        """Take what is remembered of the coming chunk's views for :attr:`ahead`, and return it."""
+        self._sure_ahead = self.memory.sureness(views[-1], float(self.sure.mean()))
+        self.ahead = Views(
+            np.stack([view.picture for view in views]), np.stack([view.known for view in views]),
+            np.stack([view.coarseness for view in views]),
+        )  # fmt: skip
+        return self.ahead
 
     def arrive(self, eyes: np.ndarray, actions: np.ndarray | None = None) -> None:
         """Move on through ``eyes (f, 5)`` to the last of them, led by ``actions (f, a)``; None: by no button."""
@@ -162,6 +176,8 @@ class Place:
         scale = frames.shape[1] // surprise.shape[1]
         news, vague = ((part).repeat(scale, 1).repeat(scale, 2) for part in (surprise > NEWS, spread > VAGUE))
         self.changed = news[-1]
+        sure = np.full_like(self.sure, self.sure.mean()) if self.ahead is None else self._sure_ahead
+        self.sure = sure * (1 - np.square(spread[-1], dtype=np.float32))
         if self.ahead is None:
             return frames
         out = frames.copy()
@@ -174,7 +190,7 @@ class Place:
         """Return everything there is, as arrays."""
         gait = Gait.standing(torch.full((1, 5), torch.nan)) if self.gait is None else self.gait
         arrays = {f"gait.{name}": part.numpy().copy() for name, part in gait._asdict().items()}
-        return {**self.memory.save(), **arrays, "changed": self.changed.copy()}
+        return {**self.memory.save(), **arrays, "changed": self.changed.copy(), "surely": self.sure.copy()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
@@ -182,19 +198,15 @@ class Place:
         gait = Gait(*(torch.from_numpy(arrays[f"gait.{name}"].copy()) for name in Gait._fields))
         self.gait = None if gait.eyes.isnan().any() else gait
         self.changed = np.array(arrays["changed"])
+        self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
 
 
 def views_of(places: Sequence[Place], paths: np.ndarray) -> list[Views]:
     """Return what each place remembers of the views from ``paths (k, f, 5)``; its :attr:`Place.ahead` from now on."""
     looks = [(place.memory, eye) for place, path in zip(places, paths, strict=True) for eye in path]
     drawn = list(POOL.map(lambda look: look[0].view(look[1]), looks))
-    for number, place in enumerate(places):
-        views = drawn[number * paths.shape[1] : (number + 1) * paths.shape[1]]
-        place.ahead = Views(
-            np.stack([view.picture for view in views]), np.stack([view.known for view in views]),
-            np.stack([view.coarseness for view in views]),
-        )  # fmt: skip
-    return [place.ahead for place in places if place.ahead is not None]
+    frames = paths.shape[1]
+    return [place.look_ahead(drawn[at * frames : (at + 1) * frames]) for at, place in enumerate(places)]
 
 
 def strayed(eye: np.ndarray, path: np.ndarray) -> bool:

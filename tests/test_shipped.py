@@ -81,6 +81,15 @@ def test_it_is_less_sure_of_what_comes_into_view(dream: DreamWorld):
     assert all(0 < before < after <= 1 for before, after in zip(still, turned, strict=True))
 
 
+def test_what_it_invented_it_stays_unsure_of_and_what_was_real_it_knows_again(dream: DreamWorld):
+    dream.reset([Start(seed=seed) for seed in SEEDS])
+    looks: list[list[float]] = []
+    for angle in (3.0,) * 8 + (0.0,) * 4 + (-3.0,) * 8:  # 96 degrees to the right, a while there, and back
+        looks.append([info["uncertainty"] for info in dream.step(turning(angle)).infos])
+    for away, later, back in zip(looks[7], looks[11], looks[-1], strict=True):
+        assert back < 0.7 * later and later > 0.8 * away, (away, later, back)
+
+
 def test_the_autopilot_plays_the_dream_by_what_it_sees_and_the_same_again():
     def play(seed: int) -> tuple[np.ndarray, np.ndarray]:
         world = DreamWorld(num_worlds=1, steps=1)

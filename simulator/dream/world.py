@@ -25,9 +25,11 @@ from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, Worl
 class DreamWorld:
     """A batch of dreamed games; see :class:`latentcraft.simulator.protocol.World`.
 
-    Each step's info has ``uncertainty``, 0.02 to 1: the share of the chunk's variance that neither motion nor memory
-    could tell, by the judge's own estimate. What comes into view is 1, what is remembered little. Where there is a
-    task, ``end_probability`` is the head's, 0 to 1, that it ends in this chunk.
+    Each step's info has ``uncertainty``, 0.02 to 1: the share of the last frame's variance that does not go back to
+    what was shown at the start, by the judge's own estimate. What comes into view is 1 and stays so in memory; what was
+    real and is remembered wears off little by little. A world without a memory of places tells of the last chunk only:
+    the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
+    in this chunk.
 
     Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
     comes from its seed and the chunk's number. It holds to the bit on one machine with one number of threads, one
@@ -176,6 +178,8 @@ class DreamWorld:
             latents = denoise(dit, alone, nothing, noise, actions, steps=self.steps, task=task, has_actions=unknown)
             self._commit_one(index, latents, actions, known=False)
             self._frames[index] = self._decode(latents[:, -kept:])[0]
+            if place is not None:
+                place.sure[:] = 0.0
             return
         frames = torch.from_numpy(context.frames)
         latents = torch.cat([self.model.autoencoder.encode(part) for part in frames.split(16)])
@@ -238,16 +242,20 @@ class DreamWorld:
             terminated = np.logical_or.accumulate(ended, axis=1) | self._ended[:, None]
             self._ended = terminated[:, -1].copy()
         ends = outcomes.terminated.float().sigmoid().amax(1).tolist()
-        uncertainty = guess.spread.square().flatten(1).mean(1).tolist()
+        self._frames, self._picture = self.model.guesser.show(
+            latents, guess, self._places, last_only=spec.frames != "all"
+        )
+        chunk_alone = guess.spread.square().flatten(1).mean(1).tolist()
+        uncertainty = [
+            unsure if place is None else 1 - float(place.sure.mean())
+            for unsure, place in zip(chunk_alone, self._places, strict=True)
+        ]
         infos: list[dict[str, Any]] = [
             {"caption": caption, "task": spec.task, "uncertainty": unsure}
             for caption, unsure in zip(self._captions, uncertainty, strict=True)
         ]
         if spec.task != "free":
             infos = [info | {"end_probability": end} for info, end in zip(infos, ends, strict=True)]
-        self._frames, self._picture = self.model.guesser.show(
-            latents, guess, self._places, last_only=spec.frames != "all"
-        )
         return Chunk(self._shown.copy(), rewards, terminated, infos)
 
     def save(self, index: int = 0) -> WorldState:

@@ -5,7 +5,7 @@ import pytest
 
 from latentcraft.model import relief
 from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SKY, axes, between, focal_length, pixel_rays
-from latentcraft.model.memory import Memory, contradicts
+from latentcraft.model.memory import CELL, Memory, contradicts
 from latentcraft.model.relief import LINES, Nearby
 
 SIZE = (48, 80)
@@ -194,3 +194,21 @@ def test_contradictions_are_found_among_known_pixels_only():
     assert found[15:25, 25].all()
     assert not found[:, :20].any()
     assert not found[40:].any()
+
+
+def test_pixels_are_as_sure_as_the_picture_they_come_from():
+    memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    memory.remember(*wall(4.0, STILL), STILL)
+    right = moved(yaw=35.0)
+    halves = np.repeat([[0.2, 0.6]], SIZE[0] // CELL, 0).repeat(SIZE[1] // CELL // 2, 1)
+    memory.remember(*wall(4.0, right), right, sure=halves)
+    np.testing.assert_array_equal(memory.sureness(memory.view(STILL), 0.0), 1)  # a real picture's
+    seen = memory.sureness(memory.view(right), 0.0)
+    assert seen[:, 0].min() > 0.95 and seen[:, -1].max() == pytest.approx(0.6)  # the left half was seen before
+    nothing = memory.sureness(memory.view(moved(yaw=180.0)), 0.3)
+    np.testing.assert_allclose(nothing, 0.3)
+    again = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    again.restore(memory.save())
+    np.testing.assert_array_equal(again.sureness(again.view(right), 0.0), seen)
+    again.restore({name: part for name, part in memory.save().items() if name != "sure"})  # of before
+    np.testing.assert_array_equal(again.sureness(again.view(right), 0.0), 1)
