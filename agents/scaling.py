@@ -16,6 +16,7 @@ import numpy as np
 
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
+from latentcraft.simulator.fidelity.plots import blank
 
 LOG = "dynamics.log.jsonl"
 LOSS, GUESS = "from_noise", "moved"
@@ -171,13 +172,7 @@ def draw(runs: Sequence[Run], laws: dict[str, Law | None], path: Path) -> None:
     Raises:
         UserError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Drawing
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'latentcraft[eval]'") from error
-    drawing = Drawing((9.2, 3.4), layout="constrained")
-    FigureCanvasAgg(drawing)
+    drawing = blank(9.2, 3.4)
     left, right = drawing.subplots(1, 2)
     reach: dict[str, Any] = {"loss": [p for run in runs for p in run.losses], "frechet": []}
     for run in runs:

@@ -16,16 +16,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from latentcraft.model import points, relief
+from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.camera import between, focal_length, pixel_rays
 
 CAPACITY = 40
 """Pictures kept; the one with the fewest pixels of its own makes room."""
-CELL = 8
-"""Pixels per side of a frame that share a sureness; frames are multiples of it."""
 NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
-
-
 PARTS = ("pictures", "distances", "own", "eyes", "sure")
 """Arrays of a memory, one entry a picture."""
 
@@ -60,8 +57,8 @@ class Memory:
         self.distances = np.zeros((capacity, height, width), np.float32)
         self.own = np.zeros((capacity, height, width), np.bool_)
         self.eyes = np.zeros((capacity, 5))
-        self.sure = np.ones((capacity, height // CELL, width // CELL), np.float32)
-        """How much of what the pictures show was once real and not dreamed, 0 to 1."""
+        self.sure = np.ones((capacity, height // DOWNSAMPLING, width // DOWNSAMPLING), np.float32)
+        """How much of what the pictures show was once real and not dreamed, 0 to 1, on the grid of the latents."""
         self.count = 0
 
     def view(self, eye: np.ndarray) -> View:
@@ -84,14 +81,15 @@ class Memory:
         return view
 
     def sureness(self, view: View, elsewhere: float) -> np.ndarray:
-        """Return how sure the pictures behind ``view`` are, ``float32 (H / CELL, W / CELL)``; ``elsewhere`` where it
-        shows none.
+        """Return how sure the pictures behind ``view`` are, ``float32 (h, w)`` on the grid of the latents;
+        ``elsewhere`` where it shows none.
         """
         height, width = view.source.shape
+        rows, columns = self.sure.shape[1:]
         number, place = np.divmod(view.source, height * width)
         row, column = np.divmod(place, width)
-        sure = np.where(view.known, self.sure[number, row // CELL, column // CELL], np.float32(elsewhere))
-        cells: np.ndarray = sure.reshape(height // CELL, CELL, width // CELL, CELL).mean((1, 3), dtype=np.float32)
+        sure = np.where(view.known, self.sure[number, row // DOWNSAMPLING, column // DOWNSAMPLING], elsewhere)
+        cells: np.ndarray = sure.reshape(rows, DOWNSAMPLING, columns, DOWNSAMPLING).mean((1, 3)).astype(np.float32)
         return cells
 
     def remember(
@@ -105,7 +103,7 @@ class Memory:
             distance: ``float32 (H, W)``, 0 for what moves with the lens.
             eye: where it was taken, ``(5,)``.
             changed: where it is known to differ from what was remembered, though perhaps by little, ``bool (H, W)``.
-            sure: see :attr:`sure`, ``(H / CELL, W / CELL)``; None for a real picture.
+            sure: see :attr:`sure`, ``(h, w)``; None for a real picture.
         """
         view = self.view(eye)
         wrong = contradicts(view.picture, view.known, picture)
@@ -156,9 +154,9 @@ class Memory:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
         self.count = len(arrays["eyes"])
-        sure = arrays.get("sure", np.ones(()))  # what was saved by earlier versions has none
-        for name, values in {**{name: arrays[name] for name in PARTS[:-1]}, PARTS[-1]: sure}.items():
-            getattr(self, name)[: self.count] = values
+        self.sure[: self.count] = 1.0  # what was saved by earlier versions does not say
+        for name in arrays.keys() & set(PARTS):
+            getattr(self, name)[: self.count] = arrays[name]
 
 
 def contradicts(view: np.ndarray, known: np.ndarray, picture: np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from latentcraft.model.actions import ACTION_SIZE
+from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.depth import DepthConfig, DepthNet
-from latentcraft.model.memory import CELL, Memory, View, contradicts, widened
+from latentcraft.model.memory import Memory, View, contradicts, widened
 from latentcraft.model.relief import Nearby
 
 TELEPORT = 8.0
@@ -115,7 +116,7 @@ class Place:
         """Pixels of the last picture that were dreamed otherwise than remembered."""
         self.attached = np.zeros(frame_size, np.bool_)
         """Pixels of the last picture that move with the lens."""
-        self.sure = np.ones((frame_size[0] // CELL, frame_size[1] // CELL), np.float32)
+        self.sure = np.ones((frame_size[0] // DOWNSAMPLING, frame_size[1] // DOWNSAMPLING), np.float32)
         """How much of the last picture was once real and not dreamed, 0 to 1; see :attr:`Memory.sure`."""
         self._sure_ahead = self.sure
         """The same of what is remembered of the coming picture; elsewhere it is as sure as the last one on average."""

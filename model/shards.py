@@ -78,24 +78,26 @@ def whole_state(
     """
     state = {"state": {}, "param_groups": []} if optimizer is None else optimizer.state_dict()
     kept = {name: state["state"].get(index, {}) for index, name in enumerate(own)}
+    index_of = {name: index for index, name in enumerate(names)}
     whole: dict[int, dict[str, Tensor]] = {}
     for moment in MOMENTS:
         have = torch.zeros(len(names), device=next(iter(like.values())).device)
-        for index, name in enumerate(names):
-            have[index] = float(name in kept and moment in kept[name])
+        for name in own:
+            have[index_of[name]] = float(moment in kept[name])
         have = peers.total(have)
         sharing = {name: owners[name] for name, there in zip(names, have.tolist(), strict=True) if there}
         shapes = {name: like[name].new_empty(() if moment == "step" else like[name].shape) for name in sharing}
         mine = {name: kept[name][moment] for name in sharing if name in kept}
         for name, value in gather(mine, shapes, sharing, peers).items():
-            whole.setdefault(list(names).index(name), {})[moment] = value
+            whole.setdefault(index_of[name], {})[moment] = value
     groups = [group | {"params": list(range(len(names)))} for group in state["param_groups"][:1]]
     return {"state": whole, "param_groups": groups}
 
 
 def own_state(state: dict[str, Any], own: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """Return the part of a whole optimiser's ``state`` of ``names`` that is about ``own``."""
-    places = [list(names).index(name) for name in own]
+    index_of = {name: index for index, name in enumerate(names)}
+    places = [index_of[name] for name in own]
     kept = {index: state["state"][place] for index, place in enumerate(places) if place in state["state"]}
     groups = [group | {"params": list(range(len(own)))} for group in state["param_groups"]]
     return {"state": kept, "param_groups": groups}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from latentcraft.agents.learning.train import AgentTrainConfig, PPOConfig, check
 from latentcraft.agents.seeds import read_seeds
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
-from latentcraft.simulator.fidelity.figures import Figure, bootstrap
+from latentcraft.simulator.fidelity.figures import bootstrap
+from latentcraft.simulator.fidelity.plots import blank
 
 RANDOM = "random"
 PLAYERS = {
@@ -33,6 +34,19 @@ PLAYERS = {
     "long": "PPO in the reference, to the end",
 }
 """Rows of the table."""
+
+
+class Pair(NamedTuple):
+    """The two trainings of one seed; they begin with the same clone."""
+
+    dream: AgentTrainConfig
+    voxel: AgentTrainConfig
+
+    @property
+    def clone(self) -> Path:
+        """The policy they begin with."""
+        assert self.dream.begin is not None
+        return self.dream.begin
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ def main(config: ProofConfig) -> int:
     return 0
 
 
-def runs_of(config: ProofConfig, task: Task) -> list[tuple[AgentTrainConfig, AgentTrainConfig]]:
+def runs_of(config: ProofConfig, task: Task) -> list[Pair]:
     """Return for each seed the trainings in the dream and in the reference world, not begun."""
     pairs = []
     for seed in range(config.seeds):
@@ -105,13 +119,13 @@ def runs_of(config: ProofConfig, task: Task) -> list[tuple[AgentTrainConfig, Age
             keep_every=config.dream_steps // 4, save_every=config.dream_steps // 4, starts=config.data,
             checkpoint=config.checkpoint, denoising=config.denoising, threads=config.threads,
         )  # fmt: skip
-        pairs.append((dream, voxel))
+        pairs.append(Pair(dream, voxel))
     return pairs
 
 
 def trained(
     config: ProofConfig, *, report: Callable[[str], None]
-) -> dict[Task, list[tuple[AgentTrainConfig, AgentTrainConfig]]]:
+) -> dict[Task, list[Pair]]:
     """Do every training that is not done yet; returns them by task, one pair a seed."""
     from latentcraft.agents.learning.clone import CloneConfig, clone
     from latentcraft.agents.learning.ppo import train
@@ -119,10 +133,8 @@ def trained(
     runs = {task: runs_of(config, task) for task in config.tasks}
     for task, pairs in runs.items():
         for seed, pair in enumerate(pairs):
-            assert pair[0].begin is not None
-            if not pair[0].begin.exists():
-                folder = pair[0].begin.parent
-                clone(CloneConfig(config.data, folder, task=task, episodes=config.episodes, seed=seed))
+            if not pair.clone.exists():
+                clone(CloneConfig(config.data, pair.clone.parent, task=task, episodes=config.episodes, seed=seed))
             for run in pair:
                 report(f"{run.out.name}: {run.steps} steps")
                 train(run, report=lambda line, name=run.out.name: report(f"{name}: {line}"))  # type: ignore[misc]
@@ -143,16 +155,15 @@ def latest(policies: list[tuple[Path, dict[str, Any]]], key: str, most: float) -
     return (within or [policies[0][0]])[-1]
 
 
-def players(config: ProofConfig, pairs: list[tuple[AgentTrainConfig, AgentTrainConfig]]) -> dict[str, list[Path]]:
+def players(config: ProofConfig, pairs: list[Pair]) -> dict[str, list[Path]]:
     """Return the policies behind the rows of :data:`PLAYERS`, one a seed, and of the dream all that were kept."""
     from latentcraft.model.checkpoint import load_checkpoint
 
     frames = load_checkpoint(config.checkpoint).provenance.get("frames", 0)
     found: dict[str, list[Path]] = {name: [] for name in (*PLAYERS, "kept") if name != RANDOM}
-    for dream, voxel in pairs:
-        inside, outside = kept(dream), kept(voxel)
-        assert dream.begin is not None
-        found["clone"].append(dream.begin)
+    for pair in pairs:
+        inside, outside = kept(pair.dream), kept(pair.voxel)
+        found["clone"].append(pair.clone)
         found["dream"].append(inside[-1][0])
         found["same time"].append(latest(outside, "cpu_seconds", inside[-1][1]["cpu_seconds"]))
         found["same frames"].append(latest(outside, "frames", frames))
@@ -162,7 +173,7 @@ def players(config: ProofConfig, pairs: list[tuple[AgentTrainConfig, AgentTrainC
 
 
 def paid(
-    config: ProofConfig, task: Task, runs: dict[Task, list[tuple[AgentTrainConfig, AgentTrainConfig]]], *,
+    config: ProofConfig, task: Task, runs: dict[Task, list[Pair]], *,
     report: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Return what each row of the table is paid in the reference world's held-out games, as JSON values."""
@@ -214,26 +225,19 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _show(figure: dict[str, Any]) -> str:
-    own = Figure(figure["value"], figure["low"], figure["high"], figure["count"])
     seeds = figure.get("seeds", [])
     each = f" ({', '.join(f'{value:.2f}' for value in seeds)})" if len(seeds) > 1 else ""
-    return f"{own.value:.2f} [{own.low:.2f}, {own.high:.2f}]{each}"
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]{each}"
 
 
 def draw(
-    config: ProofConfig, runs: dict[Task, list[tuple[AgentTrainConfig, AgentTrainConfig]]], found: dict[str, Any]
+    config: ProofConfig, runs: dict[Task, list[Pair]], found: dict[str, Any]
 ) -> None:
     """Draw ``proof.png``: what trainings were paid where they trained, and what came of them outside."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Drawing
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'latentcraft[eval]'") from error
     from latentcraft.agents.learning.ppo import LOG
     from latentcraft.agents.learning.progress import read_log
 
-    drawing = Drawing((4.6 * len(runs), 3.2), layout="constrained")
-    FigureCanvasAgg(drawing)
+    drawing = blank(4.6 * len(runs), 3.2)
     for axes, (task, pairs) in zip(drawing.subplots(1, len(runs), squeeze=False)[0], runs.items(), strict=True):
         for seed, pair in enumerate(pairs):
             for run, colour, where in zip(pair, ("#2266cc", "#cc3311"), ("dream", "reference"), strict=True):

@@ -3,6 +3,8 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,24 @@ LOGARITHMIC_FROM = 10.0
 """Ratio of the last time to the first from which time is drawn logarithmically."""
 
 
+def check_installed() -> None:
+    """Raise a UserError unless matplotlib is there."""
+    if find_spec("matplotlib") is None:
+        raise UserError("matplotlib is not installed; pip install 'latentcraft[eval]'")
+
+
+def blank(width: float, height: float) -> Any:
+    """Return an empty ``matplotlib.figure.Figure`` of so many inches, which needs no display.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    check_installed()
+    from matplotlib.figure import Figure as Drawing
+
+    return Drawing(figsize=(width, height), layout="constrained")
+
+
 def curves(table: Table, quantities: Mapping[str, tuple[Sequence[float], Sequence[Column]]]) -> str:
     """Draw every quantity over time, a line and its 95 % band for each row.
 
@@ -30,16 +50,14 @@ def curves(table: Table, quantities: Mapping[str, tuple[Sequence[float], Sequenc
     Raises:
         UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure as Drawing
-    except ImportError as error:
-        raise UserError(f"{error.name} is not installed; pip install 'latentcraft[eval]'") from error
+    check_installed()
+    import matplotlib
+
     across = min(len(quantities), PLOTS_IN_A_ROW)
     down = -(-len(quantities) // across)
     # Text as text, and ids from a fixed salt: the same figures make the same page.
     with matplotlib.rc_context({"svg.hashsalt": table.key, "svg.fonttype": "none", "font.size": 9}):
-        drawing = Drawing(figsize=(across * PLOT_SIZE[0], down * PLOT_SIZE[1]), layout="constrained")
+        drawing = blank(across * PLOT_SIZE[0], down * PLOT_SIZE[1])
         plots = drawing.subplots(down, across, squeeze=False).reshape(-1)
         for plot in plots[len(quantities) :]:
             plot.set_axis_off()

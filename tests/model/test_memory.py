@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from latentcraft.model import relief
+from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SKY, axes, between, focal_length, pixel_rays
-from latentcraft.model.memory import CELL, Memory, contradicts
+from latentcraft.model.memory import Memory, contradicts
 from latentcraft.model.relief import LINES, Nearby
 
 SIZE = (48, 80)
@@ -200,7 +201,7 @@ def test_pixels_are_as_sure_as_the_picture_they_come_from():
     memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
     memory.remember(*wall(4.0, STILL), STILL)
     right = moved(yaw=35.0)
-    halves = np.repeat([[0.2, 0.6]], SIZE[0] // CELL, 0).repeat(SIZE[1] // CELL // 2, 1)
+    halves = np.repeat([[0.2, 0.6]], SIZE[0] // DOWNSAMPLING, 0).repeat(SIZE[1] // DOWNSAMPLING // 2, 1)
     memory.remember(*wall(4.0, right), right, sure=halves)
     np.testing.assert_array_equal(memory.sureness(memory.view(STILL), 0.0), 1)  # a real picture's
     seen = memory.sureness(memory.view(right), 0.0)
