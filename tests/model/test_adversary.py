@@ -2,14 +2,12 @@
 
 import torch
 
-from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
-from latentcraft.model.dit import STEP_SIZES, DiTConfig
-from latentcraft.model.motion import Guess, Motion, MotionConfig
+from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.dit import STEP_SIZES
+from latentcraft.model.motion import Guess
 from latentcraft.model.objective import sample_grid
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.train.adversary import Adversary, AdversaryConfig
-from latentcraft.model.train.bench import random_dataset
-from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 
 QUICK = OptimizerConfig(other_lr=3e-3, warmup=1, decay_share=0.1)
 
@@ -65,27 +63,3 @@ def test_the_grid_holds_every_level_a_sampler_uses_and_often_the_last():
     assert torch.equal(signal / size, (signal / size).round())  # whole numbers of steps from pure noise
     last = (signal + size == 1).float().mean()
     assert 0.6 < last < 0.8  # half by choice, the rest by chance
-
-
-def test_while_the_critic_learns_alone_the_transformer_stays_as_it_is():
-    torch.manual_seed(0)
-    widths, depths = (16, 16), (1, 1)
-    data = random_dataset(200, (4, 6), 8)
-    codec = Autoencoder(
-        AutoencoderConfig(encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths)
-    ).requires_grad_(False)
-    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1,))).requires_grad_(False)
-    config = DynamicsStageConfig(
-        batch=2, copies=1, compile=False, own_share=0.0, optimizer=QUICK,
-        model=DiTConfig(width=32, depth=3, head_size=16, context=5),
-        adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK, alone=2),
-    )  # fmt: skip
-    stage = DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32)
-    assert stage.adversary is not None
-    for step, alone in enumerate((True, True, False)):
-        before = {name: master.clone() for name, master in stage.optimizer.masters.items()}
-        critic = {name: master.clone() for name, master in stage.adversary.optimizer.masters.items()}
-        figures = stage.train_step(step, 4)
-        assert (figures["norm"] == 0) == alone
-        assert all(torch.equal(before[name], master) for name, master in stage.optimizer.masters.items()) == alone
-        assert not all(torch.equal(critic[name], own) for name, own in stage.adversary.optimizer.masters.items())

@@ -14,21 +14,19 @@ from safetensors.torch import load_file, save_file
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX
-from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.autoencoder import AutoencoderConfig
 from latentcraft.model.checkpoint import load_checkpoint
-from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+from latentcraft.model.dit import DiTConfig
 from latentcraft.model.episodes import EpisodeWriter
-from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.motion import Guess, Motion, MotionConfig
+from latentcraft.model.motion import MotionConfig
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train import loop
 from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
-from latentcraft.model.train.bench import random_dataset
-from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig, worked_on
+from latentcraft.model.train.dynamics import DynamicsStageConfig
 from latentcraft.model.train.motion import JUDGING, MotionStageConfig
-from latentcraft.model.train.run import TrainConfig, main, take_over
+from latentcraft.model.train.run import TrainConfig, main
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
 QUICK = OptimizerConfig(warmup=5)
@@ -328,65 +326,6 @@ def test_clips_can_be_drawn_around_what_was_dug_or_placed(tmp_path: Path):
     assert share(1.0) == 1
     assert share(0.0) < 0.12  # by chance 20 of 381 starts
     assert 0.4 < share(0.5) < 0.65
-
-
-class Clueless(Guesser):
-    """Knows nothing."""
-
-    def __call__(self, past: torch.Tensor, *args: object, **options: object) -> Guess:
-        return Guess.of_nothing(past)
-
-
-def test_own_rollouts_begin_with_the_truth_and_guidance_shows_it_where_nothing_is_known():
-    torch.manual_seed(0)
-    model = DiTConfig(width=32, depth=3, head_size=16, context=5)
-    data = random_dataset(200, (4, 6), 8)
-    codec = Autoencoder(
-        AutoencoderConfig(encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS)
-    ).requires_grad_(False)
-    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2))).requires_grad_(False)
-    clips = data.sample(4, 12, 4, torch.Generator().manual_seed(0))
-    known = torch.ones(4, dtype=torch.bool)
-    rollouts = {}
-    for share in (0.0, 1.0):
-        config = DynamicsStageConfig(compile=False, guided_share=share, model=model)
-        stage = DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32)
-        stage.guess = Clueless(codec, motion)
-        rollouts[share] = stage.own_rollout(clips, known, torch.Generator().manual_seed(0))
-    assert torch.equal(rollouts[1.0], clips.latents)
-    strayed = (rollouts[0.0] != clips.latents).flatten(2).any(2)
-    assert not strayed[:, 0].any()
-    assert strayed[:, -1].all()
-
-
-def test_an_anchored_net_learns_where_hands_work_and_stays_what_it_was_elsewhere():
-    torch.manual_seed(0)
-    model = DiTConfig(width=32, depth=3, head_size=16, context=5)
-    codec = Autoencoder(
-        AutoencoderConfig(encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS)
-    ).requires_grad_(False)
-    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2))).requires_grad_(False)
-    config = DynamicsStageConfig(batch=2, compile=False, own_share=0.0, anchor=True, outcome_weight=0.0, model=model)
-    losses = []
-    for held in (0.0, 1.0):
-        data = random_dataset(200, (4, 6), 8)
-        data.actions[:] = 0
-        data.actions[:, BUTTON_INDEX["attack"]] = held
-        with pytest.raises(UserError, match="dynamics.anchor=true holds on to a checkpoint; give begin="):
-            DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32)
-        begun = SpacetimeDiT(model).requires_grad_(False)
-        stage = DynamicsStage(config, data, data, codec, motion, seed=0, dtype=torch.float32, anchor=begun)
-        take_over(begun, stage)
-        losses.append(stage.train_step(0, 4)["loss"])
-    assert 0.01 < losses[0] < losses[1] / 1.5  # without hands the block in the middle may still get its outline
-
-
-def test_hands_work_around_the_middle_in_their_chunk_and_the_next():
-    actions = torch.zeros(1, 4, 2, 20)
-    actions[0, 1, 1, BUTTON_INDEX["use"]] = 1
-    where = worked_on(actions, 12, 20)[0, :, 0, :, :, 0]
-    assert where[:, 0, 9].tolist() == [False, True, True, False]
-    assert where[:, 5:7, 9:11].all() and not where[:, :, :3].any()
 
 
 class Falling:
