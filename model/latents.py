@@ -1,6 +1,6 @@
 """Encoded episodes in memory, and the clips training draws from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,9 +116,20 @@ class LatentDataset:
             deeds=torch.cat(deeds),
         )  # fmt: skip
 
+    def of_tasks(self, tasks: list[int]) -> "LatentDataset":
+        """Return the episodes of ``tasks`` alone, by number; the frames are shared, not copied."""
+        kept = torch.isin(self.task[self.spans[:, 0]], torch.tensor(tasks))
+        number = kept.cumsum(0) - 1
+
+        def moments(pairs: Tensor) -> Tensor:
+            pairs = pairs[kept[pairs[:, 1]]]
+            return torch.stack([pairs[:, 0], number[pairs[:, 1]]], -1)
+
+        return replace(self, spans=self.spans[kept], events=moments(self.events), deeds=moments(self.deeds))
+
     def sample(
-        self, batch: int, chunks: int, chunk: int, generator: torch.Generator, *, deed_share: float = 0.0,
-        mine: slice = slice(None),
+        self, batch: int, chunks: int, chunk: int, generator: torch.Generator, *, event_share: float = EVENT_SHARE,
+        deed_share: float = 0.0, mine: slice = slice(None),
     ) -> Clips:  # fmt: skip
         """Draw ``batch`` clips of ``chunks`` chunks of ``chunk`` frames, a pure function of ``generator``.
 
@@ -127,6 +138,7 @@ class LatentDataset:
             chunks: in a clip.
             chunk: frames in a chunk.
             generator: of the choice.
+            event_share: share of clips drawn around a tick with a reward or an end.
             deed_share: share of clips drawn around a tick at which the world was changed by hand.
             mine: which of the ``batch`` to return; the choice of all of them is drawn in any case.
 
@@ -142,7 +154,7 @@ class LatentDataset:
         number = torch.randint(int(ends[-1]), (batch,), generator=generator)
         episode = torch.searchsorted(ends, number, right=True)
         picks = last[episode] + 1 - (ends[episode] - number)
-        for moments, share in ((self.events, EVENT_SHARE), (self.deeds, deed_share)):
+        for moments, share in ((self.events, event_share), (self.deeds, deed_share)):
             if not len(moments) or not share:
                 continue
             moment, owner = moments[torch.randint(len(moments), (batch,), generator=generator)].unbind(-1)

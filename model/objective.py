@@ -194,6 +194,13 @@ def expected_reward(logits: Tensor) -> Tensor:
     return logits.float().softmax(-1) @ torch.tensor(REWARD_BINS, device=logits.device)
 
 
+def until_the_end(terminated: Tensor) -> Tensor:
+    """Return which frames of ``(b, t, f)`` anyone lives: the first end counts, what follows does not."""
+    ended = terminated.flatten(1)
+    count = ended.cumsum(1)
+    return ((count == 0) | ((count == 1) & ended)).view_as(terminated)
+
+
 def outcome_loss(outcomes: Outcomes, rewards: Tensor, terminated: Tensor, valid: Tensor) -> Tensor:
     """Cross-entropy of reward and termination, ``(b, t, f)`` each; ``valid`` leaves out ticks after the end."""
     reward = -(two_hot(rewards) * outcomes.reward.float().log_softmax(-1)).sum(-1)

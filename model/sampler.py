@@ -56,12 +56,11 @@ def denoise(
     return Autoencoder.normalise(z[:, 0, 0])
 
 
-@torch.no_grad()
 def commit(
     dit: SpacetimeDiT, cache: KVCache, guess: Guess, latents: Tensor, noise: Tensor, actions: Tensor, *,
     task: Tensor | None = None, has_actions: Tensor | None = None, signal: float = CONTEXT_SIGNAL,
 ) -> Outcomes:  # fmt: skip
-    """Append a finished chunk to the cache; returns its reward and termination logits.
+    """Append a finished chunk to the cache; returns its reward and termination logits, with gradients if heads learn.
 
     Keys and values are of the chunk slightly noised, since a perfect past is not what a long rollout has; the chunk
     itself, which the next one is moved from, stays sharp.

@@ -25,6 +25,9 @@ from latentcraft.simulator.fidelity.figures import bootstrap
 from latentcraft.simulator.fidelity.plots import blank
 
 RANDOM = "random"
+TAUGHT: dict[Task, Task] = {"navigate": "navigate-shaped"}
+"""What trainings of a task are paid by, in both worlds, where its own pay comes too rarely to learn from; the table
+counts the task's own."""
 PLAYERS = {
     RANDOM: "moves at random",
     "clone": "cloned from recorded play",
@@ -110,9 +113,9 @@ def runs_of(config: ProofConfig, task: Task) -> list[Pair]:
     pairs = []
     for seed in range(config.seeds):
         voxel = AgentTrainConfig(
-            out=config.out / f"voxel-{task}-{seed}", world="voxel", task=task, seed=seed, steps=config.voxel_steps,
-            begin=config.out / f"clone-{task}-{seed}" / "policy.safetensors", keep_every=config.keep_every,
-            length=config.length, ppo=config.ppo,
+            out=config.out / f"voxel-{task}-{seed}", world="voxel", task=TAUGHT.get(task, task), seed=seed,
+            steps=config.voxel_steps, begin=config.out / f"clone-{task}-{seed}" / "policy.safetensors",
+            keep_every=config.keep_every, length=config.length, ppo=config.ppo,
         )  # fmt: skip
         dream = replace(
             voxel, out=config.out / f"dream-{task}-{seed}", world="dream", steps=config.dream_steps,

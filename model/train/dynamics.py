@@ -26,6 +26,7 @@ from latentcraft.model.objective import (
     sample_context_levels,
     sample_grid,
     sample_levels,
+    until_the_end,
     worn,
 )
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
@@ -35,12 +36,11 @@ from latentcraft.model.train.adversary import Adversary, AdversaryConfig
 from latentcraft.model.train.compiled import compiled
 from latentcraft.model.train.noised import Noised
 from latentcraft.model.train.ranks import ALONE, Ranks
+from latentcraft.model.train.rollout import dream_along
 from latentcraft.model.train.samples import save_rows
 
 FREE_CHUNKS = 10
 """Chunks that are dreamed without any guidance at most."""
-UNKNOWN = 0.9
-"""Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
 REACH = 0.5
 """How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
 AIM = 0.3
@@ -226,9 +226,7 @@ class DynamicsStage:
         if config.news_weight:
             weight = (1 + config.news_weight * (surprise(clips.latents, guess) > NEWS))[:, None]
         denoising = denoising_loss(prediction.latents[:, 1:], target, signal, weight)
-        # Frames after the end are not lived by anyone: the first end counts, what follows does not.
-        ended = clips.terminated.flatten(1).cumsum(1)
-        valid = ((ended == 0) | ((ended == 1) & clips.terminated.flatten(1))).view_as(clips.rewards)
+        valid = until_the_end(clips.terminated)
         outcome = outcome_loss(prediction.outcomes, clips.rewards, clips.terminated, valid)
         outcome = outcome * self.ranks.weight(valid.sum())
         figures = {"bootstrap" if largest else "loss": denoising.item(), "outcome": outcome.item()}
@@ -261,30 +259,15 @@ class DynamicsStage:
         a memory of what it showed, as in play.
         """
         b, t = clips.latents.shape[:2]
-        shape, share = clips.latents[:, 0].shape, self.ranks.share
-        whole = (b * self.ranks.count, *shape[1:])  # of all processes
-        cache = self.network.empty_cache(b, (shape[2], shape[3]))
-        guided = share(torch.rand(whole[0], generator=generator)) < self.config.guided_share
-        part = share(torch.rand(whole[0], generator=generator))
-        first = torch.where(guided, 1 + part * (t // 2), t - 1 - part * min(FREE_CHUNKS, t - 1)).long().to(self.device)
-        guided = guided.to(self.device)[:, None, None, None, None]
-        told: dict[str, Any] = {"task": clips.task, "has_actions": has_actions.to(self.device)}
-        chunks = []
-        places, shown = [self.guess.place((DOWNSAMPLING * shape[2], DOWNSAMPLING * shape[3])) for _ in range(b)], None
-        for index, chunk in enumerate(clips.latents.unbind(1)):
-            actions = clips.actions[:, index]
-            noise, context_noise = share(torch.randn((2, *whole), generator=generator), axis=1).to(self.device)
-            eyes = clips.eyes[:, index]
-            guess = self.guess(cache.last, actions, told["has_actions"], places=places, eyes=eyes, shown=shown)
-            dreaming = index >= first
-            if dreaming.any():
-                dream = denoise(self.network, cache, guess, noise, actions, steps=OWN_STEPS, **told)
-                kept = dreaming[:, None, None, None, None] & ~(guided & (guess.spread > UNKNOWN))
-                chunk = torch.where(kept, dream, chunk)
-            commit(self.network, cache, guess, chunk, context_noise, actions, **told)
-            shown = self.guess.show(chunk, guess, places, last_only=True).frames[:, -1]
-            chunks.append(chunk)
-        return torch.stack(chunks, 1)
+        share, whole = self.ranks.share, b * self.ranks.count
+        guided = share(torch.rand(whole, generator=generator)) < self.config.guided_share
+        part = share(torch.rand(whole, generator=generator))
+        first = torch.where(guided, 1 + part * (t // 2), t - 1 - part * min(FREE_CHUNKS, t - 1)).long()
+        along = dream_along(
+            self.network, self.guess, clips, first.to(self.device), generator, steps=OWN_STEPS,
+            has_actions=has_actions.to(self.device), guided=guided.to(self.device), ranks=self.ranks,
+        )  # fmt: skip
+        return torch.stack([chunk for chunk, _ in along], 1)
 
     def teacher(self, batch: Noised) -> Denoiser:
         """Return the averaged net as a denoiser of other copies beside ``batch``'s context."""

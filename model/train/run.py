@@ -1,4 +1,4 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, motion, dynamics; the same command resumes.
+"""``latentcraft train``: autoencoder, encode, depth, body, motion, dynamics, outcomes; the same command resumes.
 
 ``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
 """
@@ -32,10 +32,13 @@ from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
 from latentcraft.model.train.loop import Interrupted, LoopConfig, Progress, Stage, run_stage, saved_step
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
+from latentcraft.model.train.outcomes import OutcomesStage, OutcomesStageConfig
 from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
 
-STAGES = ("autoencoder", "depth", "body", "motion", "dynamics")
+NETS = ("autoencoder", "depth", "body", "motion", "dynamics")
+"""Stages that have a net of their own."""
+STAGES = (*NETS, "outcomes")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class TrainConfig:
     """Stage 5."""
     dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 6."""
+    outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
+    """Stage 7."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -119,7 +124,7 @@ class TrainConfig:
             ("body.steps", self.body.steps), ("body.batch", self.body.batch), ("body.chunks", self.body.chunks),
             ("body.optimizer.warmup", self.body.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
-            ("dynamics.batch", self.dynamics.batch),
+            ("dynamics.batch", self.dynamics.batch), ("outcomes.batch", self.outcomes.batch),
             ("dynamics.bootstrap_stage", self.dynamics.bootstrap_stage), ("dynamics.copies", self.dynamics.copies),
             ("autoencoder.optimizer.warmup", self.autoencoder.optimizer.warmup),
             ("motion.optimizer.warmup", self.motion.optimizer.warmup),
@@ -257,8 +262,15 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
     del fourth
     anchor = None if begun is None else begun.dit
     last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, anchor=anchor, **alike)
-    run(last, config.dynamics.steps, None if begun is None else begun.dit)
-    dit = last.result()
+    further = run(last, config.dynamics.steps, None if begun is None else begun.dit)
+    dit, guesser = last.result(), last.guess
+    del last
+    if DynamicsStage.name in inherited:
+        inherited.add(OutcomesStage.name)  # heads are parts of that net
+    if further and config.outcomes.steps and OutcomesStage.name not in config.keep:
+        heads = OutcomesStage(config.outcomes, data, check_data, guesser, dit, **alike)
+        done[heads.name] = run_stage(heads, loop(config.outcomes.steps), out, ranks)
+        dit = heads.result()
     if not ranks.first:
         return
     provenance = {
@@ -345,7 +357,7 @@ def recorded(path: Path) -> dict[str, Any] | None:
         return None
     try:
         before = json.loads(path.read_text())
-        assert all(stage in before for stage in STAGES)
+        assert all(stage in before for stage in NETS)
         assert {"frame_size", "resolved_precision"} <= set(before)
     except (OSError, ValueError, AssertionError, TypeError) as error:
         raise UserError(f"{path} is not the configuration of a training run; choose another out=") from error
@@ -372,7 +384,7 @@ def remember(config: TrainConfig, dtype: torch.dtype, path: Path) -> None:
     described["resolved_precision"] = "bf16" if dtype == torch.bfloat16 else "fp32"
     before = recorded(path)
     if before:
-        for stage in STAGES:
+        for stage in NETS:
             # What a run from before did not know of yet was as it is by default.
             usual = json.loads(json.dumps(asdict(type(getattr(config, stage).model)())))
             if usual | before[stage]["model"] != described[stage]["model"]:

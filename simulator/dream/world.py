@@ -21,6 +21,9 @@ from latentcraft.simulator.dream.context import Context, read_context
 from latentcraft.simulator.dream.noise import chunk_noise
 from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, WorldState, check_frames, last_frames
 
+ENDED = 0.5
+"""Probability that a task goes on below which it has ended."""
+
 
 class DreamWorld:
     """A batch of dreamed games; see :class:`latentcraft.simulator.protocol.World`.
@@ -30,6 +33,9 @@ class DreamWorld:
     real and is remembered wears off little by little. A world without a memory of places tells of the last chunk only:
     the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
     in this chunk.
+
+    Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
+    that falls below one half, and pays nothing from then on.
 
     Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
     comes from its seed and the chunk's number. It holds to the bit on one machine with one number of threads, one
@@ -100,7 +106,7 @@ class DreamWorld:
         self._seeds = [0] * num_worlds
         self._ticks = [0] * num_worlds  # chunks since the start, context included: numbers the noise
         self._started = [False] * num_worlds
-        self._ended = np.zeros(num_worlds, bool)
+        self._alive = np.ones(num_worlds)  # how probable it is that the task goes on; 0 after its end
         self._last = torch.zeros(num_worlds, config.chunk, *self._grid, config.channels)
         self._captions = [""] * num_worlds
         # Last shown; memory needs the last one also where nobody looks.
@@ -166,7 +172,7 @@ class DreamWorld:
         place = self._places[index]
         if place is not None:
             place.forget()
-        self._ended[index] = False
+        self._alive[index] = 1.0
         self._started[index] = True
         if not len(context.frames):  # from nothing: the first chunk is dreamed without a past or actions
             noise = chunk_noise(self._seeds[index], 0, self._last[:1].shape)
@@ -237,10 +243,11 @@ class DreamWorld:
             rewards = np.zeros((spec.num_worlds, spec.chunk), np.float32)
             terminated = np.zeros((spec.num_worlds, spec.chunk), bool)
         else:
-            rewards = expected_reward(outcomes.reward).numpy().astype(np.float32)
-            ended = (outcomes.terminated.float() > 0).numpy()
-            terminated = np.logical_or.accumulate(ended, axis=1) | self._ended[:, None]
-            self._ended = terminated[:, -1].copy()
+            goes_on = np.cumprod(1 - outcomes.terminated.double().sigmoid().numpy(), 1) * self._alive[:, None]
+            terminated = goes_on < ENDED
+            before = np.concatenate([self._alive[:, None], np.where(terminated, 0.0, goes_on)[:, :-1]], 1)
+            rewards = (expected_reward(outcomes.reward).numpy() * before).astype(np.float32)
+            self._alive = np.where(terminated[:, -1], 0.0, goes_on[:, -1])
         ends = outcomes.terminated.float().sigmoid().amax(1).tolist()
         self._frames, self._picture = self.model.guesser.show(
             latents, guess, self._places, last_only=spec.frames != "all"
@@ -270,7 +277,7 @@ class DreamWorld:
         if place is not None:
             arrays |= {f"place.{name}": part for name, part in place.save().items()}
         meta = {
-            "seed": self._seeds[index], "chunks": self._ticks[index], "ended": bool(self._ended[index]),
+            "seed": self._seeds[index], "chunks": self._ticks[index], "alive": float(self._alive[index]),
             "caption": self._captions[index], "steps": self.steps, **self._identity(),
         }  # fmt: skip
         return WorldState("dream", meta, arrays)
@@ -301,7 +308,8 @@ class DreamWorld:
         self._last[index] = torch.from_numpy(state.arrays["latents"].copy())
         self._frames[index], self._picture = last_frames(state.arrays["shown"], self._frames.shape[1]), None
         self._seeds[index], self._ticks[index] = int(state.meta["seed"]), int(state.meta["chunks"])
-        self._ended[index], self._started[index] = state.meta["ended"], True
+        alive = state.meta.get("alive", not state.meta.get("ended"))  # older states know only whether it had ended
+        self._alive[index], self._started[index] = float(alive), True
         self._captions[index] = state.meta["caption"]
         return self._shown[index].copy()
 

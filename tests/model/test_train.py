@@ -26,6 +26,7 @@ from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
 from latentcraft.model.train.dynamics import DynamicsStageConfig
 from latentcraft.model.train.motion import JUDGING, MotionStageConfig
+from latentcraft.model.train.outcomes import OutcomesStageConfig
 from latentcraft.model.train.run import TrainConfig, main
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
@@ -74,6 +75,7 @@ def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig
             ),
             adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK),
         ),
+        outcomes=OutcomesStageConfig(steps=4, batch=2, chunks=6),
     )  # fmt: skip
 
 
@@ -229,6 +231,9 @@ def test_a_changed_autoencoder_encodes_anew_and_what_learned_with_the_old_one_is
     with pytest.raises(UserError, match="another autoencoder, scene or motion net"):
         main(longer)
     (config.out / "dynamics.state.pt").unlink()
+    with pytest.raises(UserError, match="on the dreams of another transformer"):
+        main(longer)
+    (config.out / "outcomes.state.pt").unlink()
     main(longer)
 
 

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import noop
 from latentcraft.model.camera import EYE_HEIGHT
+from latentcraft.model.checkpoint import load_checkpoint
+from latentcraft.model.dit import NEVER, REWARD_BINS
 from latentcraft.model.episodes import EpisodeWriter
 from latentcraft.simulator.dream.world import DreamWorld
 from latentcraft.simulator.protocol import Start
@@ -63,6 +66,28 @@ def test_a_restored_game_goes_on_to_the_bit_also_in_another_world_object(world: 
     other.steps = 1  # the state knows with how many it was played
     assert np.array_equal(other.restore(state), shown)
     assert np.array_equal(other.step(script[8]).frames, after[0].frames)
+
+
+def test_rewards_count_as_much_as_the_task_is_likely_to_go_on_and_end_with_it(tiny_checkpoint: Path):
+    model = load_checkpoint(tiny_checkpoint)
+    outcome = model.dit.outcome
+    outcome.weight.zero_()
+    said = outcome.bias.zero_().view(model.dit.config.chunk, -1)
+    said[:, REWARD_BINS.index(1.0)] = NEVER  # every tick is paid
+    said[:, -1] = torch.tensor(0.1).logit()  # and the last with a probability of 0.1
+    world = DreamWorld(checkpoint=model, steps=1, task="navigate")
+    world.reset([Start(seed=3)])
+    chunks = [world.step(chunk) for chunk in actions(2)]
+    state, last = world.save(), world.step(actions(1)[0])
+    rewards = np.concatenate([chunk.rewards[0] for chunk in (*chunks, last)])
+    terminated = np.concatenate([chunk.terminated[0] for chunk in (*chunks, last)])
+    goes_on = 0.9 ** np.arange(12)
+    np.testing.assert_allclose(rewards, np.where(np.arange(12) < 7, goes_on, 0), atol=2e-3)
+    assert terminated.tolist() == [False] * 6 + [True] * 6  # 0.9 ** 7 is the first below one half
+    world.reset([Start(seed=3)])
+    assert world.step(actions(1)[0]).rewards[0, 0] == pytest.approx(1, abs=2e-3)
+    world.restore(state)
+    assert not world.step(actions(1)[0]).rewards.any()
 
 
 def test_saving_is_a_copy(world: DreamWorld):

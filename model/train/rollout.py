@@ -1,0 +1,64 @@
+"""The net's own dreams of recorded clips: the same actions, and a memory of what it showed, as in play."""
+
+from collections.abc import Iterator
+
+import torch
+
+from latentcraft.model.autoencoder import DOWNSAMPLING
+from latentcraft.model.dit import Outcomes, SpacetimeDiT
+from latentcraft.model.guesser import Guesser
+from latentcraft.model.latents import Clips
+from latentcraft.model.sampler import commit, denoise
+from latentcraft.model.train.ranks import ALONE, Ranks
+
+UNKNOWN = 0.9
+"""Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
+
+
+def dream_along(
+    network: SpacetimeDiT, guesser: Guesser, clips: Clips, first: torch.Tensor, generator: torch.Generator, *,
+    steps: int, has_actions: torch.Tensor | None = None, guided: torch.Tensor | None = None, ranks: Ranks = ALONE,
+) -> Iterator[tuple[torch.Tensor, Outcomes]]:  # fmt: skip
+    """Go through ``clips`` chunk by chunk: true ones at first, from then on as the net dreams them.
+
+    Only the outcomes can have gradients, where the net's weights ask for them.
+
+    Args:
+        network: the net.
+        guesser: of its next chunks.
+        clips: ``b`` of them.
+        first: index of each clip's first dreamed chunk, ``int64 (b,)``.
+        generator: of the noise of all processes.
+        steps: denoising steps.
+        has_actions: ``bool (b,)``, whose actions are told; None tells all.
+        guided: ``bool (b,)``, which are shown the truth wherever the guess knows next to nothing; None guides none.
+        ranks: processes that share the batch.
+
+    Yields:
+        Each chunk ``(b, f, h, w, c)``, true or dreamed, and what the heads say of it.
+    """
+    b, _, *shape = clips.latents.shape
+    cache = network.empty_cache(b, (shape[1], shape[2]))
+    places = [guesser.place((DOWNSAMPLING * shape[1], DOWNSAMPLING * shape[2])) for _ in range(b)]
+    shown = None
+    for index, truth in enumerate(clips.latents.unbind(1)):
+        chunk, actions = truth, clips.actions[:, index]
+        noise = torch.randn((2, b * ranks.count, *shape), generator=generator)
+        fresh, context_noise = ranks.share(noise, axis=1).to(truth.device)
+        with torch.no_grad():
+            guess = guesser(
+                cache.last, actions, has_actions, places=places, eyes=clips.eyes[:, index], shown=shown
+            )  # fmt: skip
+            dreaming = (index >= first)[:, None, None, None, None]
+            if dreaming.any():
+                told = {"task": clips.task, "has_actions": has_actions}
+                dream = denoise(network, cache, guess, fresh, actions, steps=steps, **told)
+                if guided is not None:
+                    dreaming = dreaming & ~(guided[:, None, None, None, None] & (guess.spread > UNKNOWN))
+                chunk = torch.where(dreaming, dream, truth)
+        outcomes = commit(
+            network, cache, guess, chunk, context_noise, actions, task=clips.task, has_actions=has_actions
+        )
+        with torch.no_grad():
+            shown = guesser.show(chunk, guess, places, last_only=True).frames[:, -1]
+        yield chunk, outcomes

@@ -1,0 +1,91 @@
+"""The heads' stage: they learn what dreams should pay, nothing else changes, and episodes that pay nothing are left out."""
+
+import pytest
+import torch
+
+from latentcraft.errors import UserError
+from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+from latentcraft.model.guesser import Guesser
+from latentcraft.model.latents import LatentDataset
+from latentcraft.model.motion import Motion, MotionConfig
+from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.tasks import TASK_INDEX
+from latentcraft.model.train.bench import random_dataset
+from latentcraft.model.train.outcomes import HEADS, OutcomesStage, OutcomesStageConfig
+
+WIDTHS, DEPTHS = (16, 16), (1, 1)
+CONFIG = OutcomesStageConfig(steps=30, batch=4, chunks=4, optimizer=OptimizerConfig(other_lr=0.03, warmup=1, ema=0.8))
+
+
+def paying(share: float) -> LatentDataset:
+    """Random pictures of chop, which pays in ``share`` of all ticks."""
+    data = random_dataset(400, (4, 6), 8)
+    data.task[:] = TASK_INDEX["chop"]
+    data.terminated[:] = False
+    data.rewards[:] = (torch.rand(len(data.rewards), generator=torch.Generator().manual_seed(1)) < share).float()
+    return data
+
+
+def stage_on(data: LatentDataset, *, heads: bool = True) -> OutcomesStage:
+    torch.manual_seed(0)
+    codec = Autoencoder(
+        AutoencoderConfig(encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS)
+    )
+    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2)))
+    guesser = Guesser(codec.requires_grad_(False), motion.requires_grad_(False))
+    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=5), heads=heads)
+    return OutcomesStage(CONFIG, data, data, guesser, dit, seed=0, dtype=torch.float32)
+
+
+def test_heads_learn_how_often_dreams_should_pay_and_the_rest_of_the_net_stays(tmp_path):
+    stage = stage_on(paying(0.25))
+    before = {name: value.clone() for name, value in stage.dit.state_dict().items()}
+    first = stage.validate(0, tmp_path)
+    for step in range(30):
+        stage.train_step(step, 30)
+    stage.optimizer.copy_average_to(stage.average)
+    last = stage.validate(30, tmp_path)
+    assert last["held_out"] < first["held_out"] / 2
+    assert last["told"] == pytest.approx(last["made"], rel=0.25)
+    for name, value in stage.result().state_dict().items():
+        assert torch.equal(value, before[name]) == (not name.startswith(HEADS)), name
+
+
+def test_it_goes_on_where_it_stopped():
+    states = []
+    for pause in (None, 2):
+        stage = stage_on(paying(0.25))
+        for step in range(4):
+            if step == pause:
+                state = stage.state_dict()
+                stage = stage_on(paying(0.25))
+                stage.load_state_dict(state)
+            stage.train_step(step, 4)
+        states.append(stage.result().state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_it_needs_heads_and_something_that_pays():
+    with pytest.raises(UserError, match="outcomes.steps needs a net with reward and termination heads"):
+        stage_on(paying(0.25), heads=False)
+    data = paying(0.25)
+    data.task[:] = TASK_INDEX["free"]
+    with pytest.raises(UserError, match="the episodes have no task that pays"):
+        stage_on(data)
+
+
+def test_episodes_of_some_tasks_keep_their_events():
+    data = random_dataset(300, (4, 6), 8)
+    data.terminated[:] = False
+    spans = torch.tensor([[0, 100], [100, 100], [200, 100]])
+    for (first, length), task in zip(spans.tolist(), ("chop", "free", "build"), strict=True):
+        data.task[first : first + length] = TASK_INDEX[task]
+    whole = LatentDataset(
+        data.latents, data.actions, data.rewards, data.terminated, data.task, data.eyes, spans,
+        events=torch.tensor([[50, 0], [150, 1], [250, 2]]), deeds=torch.tensor([[260, 2]]),
+    )  # fmt: skip
+    part = whole.of_tasks([TASK_INDEX["chop"], TASK_INDEX["build"]])
+    assert part.spans.tolist() == [[0, 100], [200, 100]]
+    assert part.events.tolist() == [[50, 0], [250, 1]] and part.deeds.tolist() == [[260, 1]]
+    assert TASK_INDEX["free"] not in part.sample(64, 4, 4, torch.Generator().manual_seed(0)).task.tolist()
