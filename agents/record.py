@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from latentcraft.agents.explorer import Explorer
+from latentcraft.agents.players import EXPLORER, check_player, make_player
 from latentcraft.agents.record_stats import RecordStats
 from latentcraft.agents.signals import handling
 from latentcraft.errors import UserError
@@ -60,6 +61,10 @@ class RecordConfig:
     """``env`` only: record what ``render()`` draws (``rgb_array``) instead of the observation."""
     task: Literal["mix", "free", "chop", "navigate", "navigate-shaped", "build", "explore"] = "mix"
     """A task's name, or ``mix`` for the shares of :data:`TASK_MIX`; not used when ``env`` is given."""
+    player: str = EXPLORER
+    """Who plays, as in the window: ``explorer``, ``autopilot``, a learned policy's file (``.safetensors``) or
+    ``package.module:name``. Worlds that an agent is to learn in should have seen how *it* plays, too: the explorer
+    hardly ever misses what it digs, and a net that saw nothing else pays for every blow. Not used with ``env``."""
     hands: float = 0.0
     """Share of episodes, 0 to 1, whose player does little but dig and place: things that a net has to see many times,
     and that ordinary play shows a few times a minute. Not used when ``env`` is given."""
@@ -131,6 +136,10 @@ def check_config(config: RecordConfig) -> None:
             f"seeds {config.seed} to {config.seed + config.episodes - 1} reach into those held out for evaluation; "
             f"keep seed + episodes at most {HELD_OUT_SEED}"
         )
+    if not config.env and check_player(config.player):
+        raise UserError(f"player={config.player} is a script and says all itself; record it with latentcraft rollout")
+    if config.hands and config.player != EXPLORER:
+        raise UserError(f"hands= is the explorer's; player={config.player} plays as it does, leave hands out")
     if config.task not in ("mix", *TASKS):
         raise UserError(f"unknown task {config.task!r}; known: mix, {', '.join(TASKS)}")
     if not config.env and config.world not in WORLDS:
@@ -207,12 +216,16 @@ def _world_steps(
     """Play and write one game; yields each tick's action, its reward and whether the task has ended."""
     world = _world(config, task)
     explorer = Explorer(seed, task=task, hands=np.random.default_rng([seed, 0x4A2D]).random() < config.hands)
-    before = world.reset([Start(seed=seed)])[0, -1]
+    player = None if config.player == EXPLORER else make_player(config.player, world, seed)
+    frames = world.reset([Start(seed=seed)])[0]
+    before = frames[-1]
     pose = last_pose = explorer.pose(world)
     measure = getattr(world, "distances", None)  # the reference world knows how far everything is
     while True:
-        actions = explorer.act(world)
+        actions = explorer.act(world) if player is None else player.act(world, frames)
+        assert actions is not None  # scripts end, and are refused
         chunk = world.step(actions[None])
+        frames = chunk.frames[0]
         info = chunk.infos[0]
         caption, poses = info.get("caption", ""), info.get("poses", [None] * len(actions))
         if pose is not None:  # a path has no seam where the map has one
@@ -255,21 +268,24 @@ def _foreign_steps(
 
 @lru_cache(maxsize=len(TASKS))
 def _cached_world(
-    name: str, task: str, frame_size: tuple[int, int] | None, checkpoint: Path | None, steps: int
+    name: str, task: str, frame_size: tuple[int, int] | None, chunk: int | None, checkpoint: Path | None, steps: int
 ) -> World:
-    # One tick a chunk where the world allows it: the explorer then sees the effect of every single action.
-    chunk = 1 if name == "voxel" else None
     return make_world(name, task=task, frame_size=frame_size, chunk=chunk, checkpoint=checkpoint, steps=steps)
 
 
 def _world(config: RecordConfig, task: str) -> World:
     """Return this process's world for ``task``; building one (and compiling it) is dear, resetting is not."""
     size = None if config.frame_size is None else (int(config.frame_size[0]), int(config.frame_size[1]))
-    return _cached_world(config.world, task, size, config.checkpoint, config.steps)
+    # One tick a chunk where the world allows it: the explorer then sees the effect of every single action.
+    chunk = 1 if config.world == "voxel" and config.player == EXPLORER else None
+    return _cached_world(config.world, task, size, chunk, config.checkpoint, config.steps)
 
 
 def _path(config: RecordConfig, seed: int) -> Path:
     name = re.sub(r"[^a-z0-9]+", "-", config.env.lower()).strip("-") if config.env else config.world
+    if not config.env and config.player != EXPLORER:  # beside the explorer's of the same seed
+        who = "-".join(Path(config.player).with_suffix("").parts[-2:])  # a training's folder tells more than its file
+        name += "-" + re.sub(r"[^a-z0-9]+", "-", who.lower()).strip("-")
     return Path(config.out) / f"{name}-{episode_task(config, seed)}-{seed:07}.jsonl"
 
 

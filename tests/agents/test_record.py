@@ -57,6 +57,27 @@ def test_an_episode_is_what_its_actions_do(tmp_path):
     assert np.abs(episode.frames[-1].astype(int) - chunk.frames[0, 0]).mean() < 12
 
 
+def test_a_policy_is_recorded_beside_the_explorer(tmp_path):
+    """Its moves are held for whole chunks of four ticks; poses and rewards are those of its actions."""
+    config = RecordConfig(out=tmp_path, episodes=1, seed=7, task="chop", player="autopilot", **SMALL)
+    record(config)
+    record(replace(config, player="explorer"))
+    names = [path.name for path in list_episodes(tmp_path)]
+    assert names == ["voxel-autopilot-chop-0000007.jsonl", "voxel-chop-0000007.jsonl"]
+    policy, explorer = (read_episode(tmp_path / name) for name in names)
+    assert not np.array_equal(policy.actions, explorer.actions)
+    held = policy.actions[1:41].reshape(10, 4, -1)
+    assert (held == held[:, :1]).all() and held.any()
+    world = VoxelWorld(task="chop", frame_size=(32, 48))
+    world.reset([Start(seed=7)])
+    for chunk in range(10):
+        played = world.step(held[None, chunk])
+        np.testing.assert_allclose(played.infos[0]["poses"], policy.poses[1 + 4 * chunk : 5 + 4 * chunk], atol=1e-2)
+    again = tmp_path / "again"
+    record(replace(config, out=again))
+    assert np.array_equal(read_episode(again / names[0]).actions, policy.actions)
+
+
 def test_records_a_world_that_tells_no_state(tmp_path, monkeypatch):
     """As the dream: chunks of 4 frames, no game to look into, no poses."""
     world = FakeWorld(frame_size=(32, 48))
@@ -104,6 +125,9 @@ def test_task_mix_has_every_task():
         ({"task": "fish"}, "unknown task"),
         ({"world": "moon"}, "unknown world"),
         ({"env": "CartPole-v1", "frame_size": None}, "frame_size"),
+        ({"player": "tour"}, "player=tour is a script"),
+        ({"player": "autopilot", "hands": 0.5}, "hands= is the explorer's"),
+        ({"player": "nobody"}, "no player 'nobody'"),
     ],
 )
 def test_bad_keys_are_named_before_anything_is_written(tmp_path, changes, reason):
