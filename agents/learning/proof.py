@@ -76,6 +76,10 @@ class ProofConfig:
     """Seeds of the held-out games."""
     length: int = 100
     """Steps until a game is cut off."""
+    dream_length: int = 24
+    """Steps until a dreamed game is: begun anew from a recorded moment it is still in a place that there is (short
+    rollouts from real states, MBPO, arXiv 1906.08253). Over 100 steps PPO found what a dream pays for and the reference
+    does not: 9.6 grew to 14.5 inside while 1.4 fell to 0.7 outside."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """How PPO learns."""
     checkpoint: Path | None = None
@@ -119,6 +123,7 @@ def runs_of(config: ProofConfig, task: Task) -> list[Pair]:
         )  # fmt: skip
         dream = replace(
             voxel, out=config.out / f"dream-{task}-{seed}", world="dream", steps=config.dream_steps,
+            length=config.dream_length,
             keep_every=config.dream_steps // 4, save_every=config.dream_steps // 4, starts=config.data,
             checkpoint=config.checkpoint, denoising=config.denoising, threads=config.threads,
         )  # fmt: skip

@@ -1,9 +1,9 @@
 """Last stage: the heads learn what is paid in the net's own dreams.
 
 The transformer's stage teaches them on recorded pictures, and more often than by chance on those that pay; in a dream
-they see other pictures, as often as they come. They paid the same player five times what the reference does. Here the
-net dreams along recorded clips, drawn by chance, and only the heads learn: from the features of its dreams, what the
-same actions were paid in truth. An agent that learns in the dream is then paid there, on average, what it would be.
+they see other pictures, as often as they come. Here the net dreams along recorded clips, drawn by chance, and only the
+heads learn: from the features of its dreams, what the same actions were paid in truth. That is right for players like
+those of the recordings; to train an agent, record some of its own play too (``latentcraft record player=FILE``).
 """
 
 import copy
@@ -16,10 +16,10 @@ from torch import nn
 
 from latentcraft.errors import UserError
 from latentcraft.model.checkpoint import digest
-from latentcraft.model.dit import Outcomes, SpacetimeDiT
+from latentcraft.model.dit import REWARD_BINS, Outcomes, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.objective import expected_reward, outcome_loss, until_the_end
+from latentcraft.model.objective import outcome_loss, until_the_end
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.model.train.ranks import ALONE, Ranks
@@ -27,6 +27,8 @@ from latentcraft.model.train.rollout import dream_along
 
 DENOISING = (1, 2, 4)
 """Denoising steps of the dreams, drawn for each step of training: pictures of one step look other than those of four."""
+DEED = 0.5
+"""Reward of a tick from which on something was done for it, rather than come nearer to."""
 HEADS = ("outcome_token", "outcome")
 """Parts of the transformer that learn."""
 
@@ -104,7 +106,7 @@ class OutcomesStage:
 
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:
-        """Loss on held-out clips, and what their dreams were paid, a share of what they should be."""
+        """Loss on held-out clips; what deeds were paid a tick in their dreams (``told``), and in truth (``made``)."""
         learning = copy.deepcopy(self.network.state_dict())
         self.network.load_state_dict(self.average.state_dict())
         generator = torch.Generator().manual_seed(self.seed)
@@ -112,8 +114,9 @@ class OutcomesStage:
         outcomes, valid = self.dreamed(clips, generator), until_the_end(clips.terminated)
         self.network.load_state_dict(learning)
         loss = outcome_loss(outcomes, clips.rewards, clips.terminated, valid)
-        told = (expected_reward(outcomes.reward).clamp(min=0) * valid).sum() / valid.sum()
-        made = (clips.rewards.clamp(min=0) * valid).sum() / valid.sum()
+        bins = torch.tensor(REWARD_BINS, device=self.device)
+        told = outcomes.reward.float().softmax(-1) @ (bins * (bins >= DEED))
+        told, made = ((paid * valid).sum() / valid.sum() for paid in (told, clips.rewards * (clips.rewards >= DEED)))
         return {"held_out": loss.item(), "told": told.item(), "made": made.item()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -25,8 +25,8 @@ def test_a_whole_proof_and_the_same_again(tmp_path: Path, tiny_checkpoint: Path,
         save_policy(out / f"clone-chop-{seed}" / "policy.safetensors", PolicyNet(TINY), {})
     words = [
         "agent", "proof", f"data={data}", f"out={out}", f"checkpoint={tiny_checkpoint}", "tasks=[chop]", "seeds=2",
-        "dream_steps=16", "voxel_steps=32", "keep_every=8", "games=900000-900002", "length=3", "ppo.games=2",
-        "ppo.rollout=4", "ppo.batch=8", "ppo.epochs=1",
+        "dream_steps=16", "voxel_steps=32", "keep_every=8", "games=900000-900002", "length=3", "dream_length=3",
+        "ppo.games=2", "ppo.rollout=4", "ppo.batch=8", "ppo.epochs=1",
     ]  # fmt: skip
     capsys.readouterr()
     assert main(words) == 0
@@ -44,6 +44,15 @@ def test_a_whole_proof_and_the_same_again(tmp_path: Path, tiny_checkpoint: Path,
     monkeypatch.setattr("latentcraft.agents.learning.returns.play_games", lambda *_, **__: pytest.fail("played again"))
     assert main(words) == 0
     assert capsys.readouterr().out == first
+
+
+def test_reaching_the_beacon_is_learned_from_coming_nearer_and_dreams_are_short():
+    config = proof.ProofConfig(data=Path("data"), out=Path("out"), seeds=1, length=90, dream_length=20)
+    for task, taught in (("chop", "chop"), ("navigate", "navigate-shaped")):
+        [pair] = proof.runs_of(config, task)
+        assert (pair.dream.world, pair.dream.task, pair.dream.length) == ("dream", taught, 20)
+        assert (pair.voxel.world, pair.voxel.task, pair.voxel.length) == ("voxel", taught, 90)
+        assert pair.clone == Path("out") / f"clone-{task}-0" / "policy.safetensors" == pair.voxel.begin
 
 
 def test_of_kept_policies_the_last_within_bounds_counts():
