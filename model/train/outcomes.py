@@ -26,7 +26,7 @@ from latentcraft.model.train.ranks import ALONE, Ranks
 from latentcraft.model.train.rollout import dream_along
 
 DENOISING = (1, 2, 4)
-"""Denoising steps of the dreams, drawn for each step of training: pictures of one step look other than those of four."""
+"""Denoising steps of the dreams, drawn for each step of training: one step makes other pictures than four."""
 DEED = 0.5
 """Reward of a tick from which on something was done for it, rather than come nearer to."""
 HEADS = ("outcome_token", "outcome")

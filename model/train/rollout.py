@@ -46,13 +46,13 @@ def dream_along(
         noise = torch.randn((2, b * ranks.count, *shape), generator=generator)
         fresh, context_noise = ranks.share(noise, axis=1).to(truth.device)
         with torch.no_grad():
-            guess = guesser(
-                cache.last, actions, has_actions, places=places, eyes=clips.eyes[:, index], shown=shown
-            )  # fmt: skip
+            eyes = clips.eyes[:, index]
+            guess = guesser(cache.last, actions, has_actions, places=places, eyes=eyes, shown=shown)
             dreaming = (index >= first)[:, None, None, None, None]
             if dreaming.any():
-                told = {"task": clips.task, "has_actions": has_actions}
-                dream = denoise(network, cache, guess, fresh, actions, steps=steps, **told)
+                dream = denoise(
+                    network, cache, guess, fresh, actions, steps=steps, task=clips.task, has_actions=has_actions
+                )
                 if guided is not None:
                     dreaming = dreaming & ~(guided[:, None, None, None, None] & (guess.spread > UNKNOWN))
                 chunk = torch.where(dreaming, dream, truth)

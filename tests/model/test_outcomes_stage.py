@@ -1,4 +1,4 @@
-"""The heads' stage: they learn what dreams should pay, nothing else changes, and episodes that pay nothing are left out."""
+"""The heads' stage: they learn what dreams should pay, and nothing else changes."""
 
 import pytest
 import torch
