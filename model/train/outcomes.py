@@ -80,8 +80,7 @@ class OutcomesStage:
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         clips = self.draw(self.data, self.config.batch, generator, self.ranks.mine)
-        outcomes = self.dreamed(clips, generator, self.ranks)
-        valid = until_the_end(clips.terminated)
+        outcomes, valid = self.dreamed(clips, generator, self.ranks)
         loss = outcome_loss(outcomes, clips.rewards, clips.terminated, valid) * self.ranks.weight(valid.sum())
         loss.backward()
         return {"loss": loss.item(), "norm": self.optimizer.step(step, steps)}
@@ -92,8 +91,12 @@ class OutcomesStage:
         length = min(self.config.chunks, data.longest // chunk)
         return data.sample(batch, length, chunk, generator, event_share=0.0, mine=mine).to(self.device)
 
-    def dreamed(self, clips: Clips, generator: torch.Generator, ranks: Ranks = ALONE) -> Outcomes:
-        """Return what the heads say of each chunk of ``clips`` as the net dreams them, ``(b, t, ...)``."""
+    def dreamed(
+        self, clips: Clips, generator: torch.Generator, ranks: Ranks = ALONE
+    ) -> tuple[Outcomes, torch.Tensor]:
+        """Return what the heads say of each chunk of ``clips`` as the net dreams them, ``(b, t, ...)``, and which ticks
+        count, ``bool (b, t, f)``: dreamed ones. True chunks show what a dream does not, a block that breaks.
+        """
         b, t = clips.latents.shape[:2]
         first = 1 + (torch.rand(b * ranks.count, generator=generator) * (t // 2)).long()
         steps = DENOISING[int(torch.randint(len(DENOISING), (), generator=generator))]
@@ -102,7 +105,9 @@ class OutcomesStage:
             outcomes
             for _, outcomes in dream_along(self.dit, self.guesser, clips, first, generator, steps=steps, ranks=ranks)
         ]
-        return Outcomes(*(torch.stack(part, 1) for part in zip(*said, strict=True)))
+        dreamt = torch.arange(t, device=self.device) >= first[:, None]
+        outcomes = Outcomes(*(torch.stack(part, 1) for part in zip(*said, strict=True)))
+        return outcomes, until_the_end(clips.terminated) & dreamt[..., None]
 
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:
@@ -111,7 +116,7 @@ class OutcomesStage:
         self.network.load_state_dict(self.average.state_dict())
         generator = torch.Generator().manual_seed(self.seed)
         clips = self.draw(self.held_out, 32, generator)
-        outcomes, valid = self.dreamed(clips, generator), until_the_end(clips.terminated)
+        outcomes, valid = self.dreamed(clips, generator)
         self.network.load_state_dict(learning)
         loss = outcome_loss(outcomes, clips.rewards, clips.terminated, valid)
         bins = torch.tensor(REWARD_BINS, device=self.device)

@@ -52,6 +52,16 @@ def test_heads_learn_how_often_dreams_should_pay_and_the_rest_of_the_net_stays(t
         assert torch.equal(value, before[name]) == (not name.startswith(HEADS)), name
 
 
+def test_only_what_was_dreamed_counts():
+    data = paying(0.25)
+    clips = data.sample(16, 4, 4, torch.Generator().manual_seed(0))
+    clips.terminated[0, 3, 1] = True
+    _, valid = stage_on(data).dreamed(clips, torch.Generator().manual_seed(0))
+    assert not valid[:, 0].any()  # a clip begins with the truth
+    assert valid[:, 2].all() and 0 < valid[:, 1].all(1).sum() < 16  # and dreams from its second or third chunk on
+    assert valid[0, 3].tolist() == [True, True, False, False]
+
+
 def test_it_goes_on_where_it_stopped():
     states = []
     for pause in (None, 2):
