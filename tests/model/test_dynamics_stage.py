@@ -2,30 +2,20 @@
 
 import pytest
 import torch
+from small_nets import frozen
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX
-from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.motion import Guess, Motion, MotionConfig
+from latentcraft.model.motion import Guess
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig, worked_on
 from latentcraft.model.train.run import take_over
 
-WIDTHS, DEPTHS = (16, 16), (1, 1)
 QUICK = OptimizerConfig(other_lr=3e-3, warmup=1, decay_share=0.1)
-
-
-def frozen() -> tuple[Autoencoder, Motion]:
-    """Return the small random nets that a stage stands on."""
-    codec = Autoencoder(
-        AutoencoderConfig(encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS)
-    )
-    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2)))
-    return codec.requires_grad_(False), motion.requires_grad_(False)
 
 
 class Clueless(Guesser):

@@ -2,19 +2,17 @@
 
 import pytest
 import torch
+from small_nets import frozen
 
 from latentcraft.errors import UserError
-from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.outcomes import HEADS, OutcomesStage, OutcomesStageConfig
 
-WIDTHS, DEPTHS = (16, 16), (1, 1)
 CONFIG = OutcomesStageConfig(steps=30, batch=4, chunks=4, optimizer=OptimizerConfig(other_lr=0.03, warmup=1, ema=0.8))
 
 
@@ -29,13 +27,8 @@ def paying(share: float) -> LatentDataset:
 
 def stage_on(data: LatentDataset, *, heads: bool = True) -> OutcomesStage:
     torch.manual_seed(0)
-    codec = Autoencoder(
-        AutoencoderConfig(encoder_widths=WIDTHS, encoder_depths=DEPTHS, decoder_widths=WIDTHS, decoder_depths=DEPTHS)
-    )
-    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2)))
-    guesser = Guesser(codec.requires_grad_(False), motion.requires_grad_(False))
     dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=5), heads=heads)
-    return OutcomesStage(CONFIG, data, data, guesser, dit, seed=0, dtype=torch.float32)
+    return OutcomesStage(CONFIG, data, data, Guesser(*frozen()), dit, seed=0, dtype=torch.float32)
 
 
 def test_heads_learn_how_often_dreams_should_pay_and_the_rest_of_the_net_stays(tmp_path):
