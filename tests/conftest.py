@@ -16,18 +16,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several at a time, who must not spin 
 TESTS = Path(__file__).parent
 
 
-def _load_fake_world() -> None:
-    """Make ``import fake_world`` work although tests are no package and ``tests/`` is not on the path.
+def _load(name: str) -> None:
+    """Make ``import NAME`` work although tests are no package and ``tests/`` is not on the path.
 
     Putting ``tests/`` on the path instead would make its folders importable as ``envs``, ``model``, ...
     """
-    spec = importlib.util.spec_from_file_location("fake_world", TESTS / "fake_world.py")
+    spec = importlib.util.spec_from_file_location(name, TESTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["fake_world"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 
-_load_fake_world()
+_load("fake_world")
+_load("small_nets")
 
 
 @pytest.fixture(scope="session")
