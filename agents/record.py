@@ -228,6 +228,7 @@ def _world_steps(
         frames = chunk.frames[0]
         info = chunk.infos[0]
         caption, poses = info.get("caption", ""), info.get("poses", [None] * len(actions))
+        changes = info.get("changes", [None] * len(actions))
         if pose is not None:  # a path has no seam where the map has one
             poses = unwrapped(np.concatenate([[last_pose], poses]))[1:]
             last_pose = poses[-1]
@@ -240,7 +241,7 @@ def _world_steps(
                 distance = measure()
             writer.add(
                 action, chunk.frames[0, i], reward=reward, terminated=terminated, pose=poses[i], caption=caption,
-                distance=distance,
+                distance=distance, changes=changes[i],
             )  # fmt: skip
             yield action, reward, terminated
 

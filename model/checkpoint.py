@@ -89,7 +89,7 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
         parts.append(("scene", world.scene))
     for prefix, module in parts:
         for name, value in module.state_dict().items():
-            exact = name.startswith("body.")  # small, and its steps add up
+            exact = name.startswith(("body.", "hand."))  # small, and what they say adds up
             tensors[f"{prefix}.{name}"] = value.detach().to(torch.float32 if exact else torch.bfloat16).contiguous()
     metadata = {
         "format": FORMAT,

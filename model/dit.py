@@ -28,7 +28,17 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
-from latentcraft.model.motion import CENTRES, Guess, action_features, place_features
+from latentcraft.model.episodes import CHANGES
+from latentcraft.model.motion import (
+    AROUND,
+    CENTRES,
+    Guess,
+    action_features,
+    changed_places,
+    has_happened,
+    place_features,
+    some_at_once,
+)
 from latentcraft.model.refiner import Refiner
 from latentcraft.model.tasks import TASKS
 
@@ -68,6 +78,9 @@ class DiTConfig:
     place: bool = False
     """Tell every token where in the frame it lies. Rotary positions say only how tokens lie to each other, and a hand
     works in the middle: without this, 2,000 steps taught a net nothing of blocks that break or are placed."""
+    hand: bool = False
+    """Tell every token what the hand changes, and how near to the middle it lies (hand.py); where there is a refiner,
+    another one draws the frames in which, or before which in their chunk, something was changed."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_size or self.head_size % 4:
@@ -185,6 +198,7 @@ class SpacetimeDiT(nn.Module):
         self.embed_past = nn.Linear(patch, width, bias=False)
         self.embed_moved = nn.Linear(patch + config.chunk * config.patch**2, width, bias=False)
         self.embed_place = nn.Linear(3 + len(CENTRES), width, bias=False) if config.place else None
+        self.embed_hand = nn.Linear(config.chunk * len(CHANGES) * AROUND, width, bias=False) if config.hand else None
         self.signal = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.step = nn.Embedding(len(STEP_SIZES), width)
         features = config.chunk * (NUM_BUTTONS + 4)
@@ -202,6 +216,13 @@ class SpacetimeDiT(nn.Module):
             self.refiner = Refiner(
                 width=config.refiner_width, tokens=width, frames=config.chunk, channels=config.channels,
                 patch=config.patch, layers=config.refiner_layers,
+            )  # fmt: skip
+        self.hand_refiner = None
+        if config.refiner_width and config.hand:
+            self.hand_refiner = Refiner(
+                width=config.refiner_width, tokens=width, frames=config.chunk, channels=config.channels,
+                patch=config.patch, layers=config.refiner_layers + 1,
+                further=config.chunk * (config.channels + len(CHANGES) * AROUND),
             )  # fmt: skip
         if heads:
             self.outcome_token = nn.Linear(width, width)
@@ -226,8 +247,11 @@ class SpacetimeDiT(nn.Module):
             nn.init.zeros_(linear.weight)
         if self.embed_place is not None:  # so that a net that was trained without it can go on with it
             nn.init.zeros_(self.embed_place.weight)
-        if self.refiner is not None:
-            self.refiner.init_weights()
+        if self.embed_hand is not None:
+            nn.init.zeros_(self.embed_hand.weight)
+        for refiner in (self.refiner, self.hand_refiner):
+            if refiner is not None:
+                refiner.init_weights()
 
     @property
     def temporal_layers(self) -> int:
@@ -294,6 +318,9 @@ class SpacetimeDiT(nn.Module):
         x = x + self.embed_moved(told.to(dtype)) + c[..., None, :]
         if self.embed_place is not None:
             x = x + self.embed_place(place_features(h // side, w // side, latents.device).to(dtype))
+        if self.embed_hand is not None:
+            changed = rearrange(changed_places(guess.changes, h // side, w // side), "b t f n e -> b t n (f e)")
+            x = x + self.embed_hand(changed.to(dtype))[:, None]
 
         space = grid_angles(h // side, w // side, size, latents.device)
         if cache is None:
@@ -327,9 +354,37 @@ class SpacetimeDiT(nn.Module):
             start = [part.expand(-1, g, -1, -1, -1, -1, -1)[:, copies] for part in (mean, spread)]
             seen = torch.cat([latents[:, copies], *start], -1).to(dtype)
             drawn = self.refiner(features[:, copies], c[:, copies], seen).float()
+            if self.hand_refiner is not None:
+                drawn = drawn + self.worked(features[:, copies], c[:, copies], seen, past, guess.changes)
             y = y + (torch.cat([torch.zeros_like(y[:, :1]), drawn], 1) if g > 1 else drawn)
         y = mean + spread * y
         return Prediction(y, self.outcomes(x[:, 0], c[:, 0]), torch.stack(keys), torch.stack(values))
+
+    def worked(self, features: Tensor, condition: Tensor, seen: Tensor, past: Tensor, changes: Tensor) -> Tensor:
+        """Return what is drawn where the hand changed something, as :class:`Refiner` does; zeros elsewhere.
+
+        Args:
+            features: ``(b, g, t, n, d)``.
+            condition: ``(b, g, t, d)``.
+            seen: ``(b, g, t, f, h, w, 2 * c + 1)``.
+            past: the chunk before each, ``(b, t, f, h, w, c)``.
+            changes: ``(b, t, f, 2)``.
+        """
+        assert self.hand_refiner is not None
+        b, g, t, f, h, w, _ = seen.shape
+        out = torch.zeros(b * t, g, f, h, w, self.config.channels, device=seen.device)
+        happened = has_happened(changes).flatten(0, 1)
+        places = rearrange(changed_places(changes, h, w), "b t f (h w) e -> (b t) (f e) h w", w=w)
+        before = rearrange(past, "b t f h w c -> (b t) (f c) h w")
+        further = torch.cat([before.float(), places], 1).to(seen.dtype)
+        features, condition, seen = (part.transpose(1, 2).flatten(0, 1) for part in (features, condition, seen))
+        for rows in some_at_once(happened.any(-1)):
+            told = further[rows, None].expand(-1, g, -1, -1, -1)
+            drawn = self.hand_refiner(
+                *(part[rows][:, :, None] for part in (features, condition, seen)), told[:, :, None]
+            ).float()[:, :, 0]
+            out = out.index_add(0, rows, drawn * happened[rows, None, :, None, None, None])
+        return out.unflatten(0, (b, t)).transpose(1, 2)
 
     def outcomes(self, x: Tensor, condition: Tensor) -> Outcomes:
         """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``.

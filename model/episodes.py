@@ -3,11 +3,12 @@
 An episode is ``NAME.mp4`` (H.264, 20 frames a second) beside ``NAME.jsonl`` (one line a tick). Our lines hold MineRL's
 names, each button as 0 or 1 and ``camera`` as ``[pitch, yaw]`` in degrees, plus ``reward``, ``terminated``, ``pose``
 (``[x, y, z, yaw, pitch]`` or null), ``task`` and ``caption``; the first line also ``seed``, ``world``, ``frame_size``.
+Where the world tells what the hand did to it (:data:`CHANGES`), every line also holds ``dug`` and ``placed``, 0 or 1.
 
 **Timing** is VPT's: line ``i`` holds what is seen in frame ``i`` (pose, caption) and the action taken on seeing it; the
-effect of that action shows in frame ``i + 1``, and the line's reward and end are those of the tick it caused. The last
-line's action has no visible effect. A model wants the other pairing, so :func:`read_episode` returns ``actions[i]``,
-``rewards[i]`` and ``terminated[i]`` as what *led to* frame ``i``; entry 0 is a no-op.
+effect of that action shows in frame ``i + 1``, and the line's reward, end and changes are those of the tick it caused.
+The last line's action has no visible effect. A model wants the other pairing, so :func:`read_episode` returns
+``actions[i]``, ``rewards[i]``, ``terminated[i]`` and ``changes[i]`` as what *led to* frame ``i``; entry 0 is a no-op.
 
 **Real VPT recordings** are read too. Their lines hold ``mouse`` (``dx``, ``dy`` in pixels at :data:`VPT_CAMERA`
 degrees each; button 0 is attack, 1 is use) and ``keyboard`` (``key.keyboard.w`` and so on); the slot follows the
@@ -43,6 +44,8 @@ from latentcraft.files import replacing
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, BUTTONS, CAMERA_LIMIT, HOTBAR_SLOTS, PITCH, YAW, noop
 
 FRAMES_PER_SECOND = 20
+CHANGES: tuple[str, ...] = ("dug", "placed")
+"""What a hand may do to the world in a tick: something broke under it, or it put something there."""
 DEPTH = ".depth.npz"
 """Suffix of an episode's distances."""
 ENCODER = {"preset": "superfast", "crf": "15"}
@@ -74,6 +77,8 @@ class Episode:
     """``bool (t,)``: true where the task had ended when the frame showed."""
     poses: np.ndarray | None
     """``float32 (t, 5)``: x, y, z in metres, yaw, pitch in degrees as seen in each frame; None if any is unknown."""
+    changes: np.ndarray | None
+    """``bool (t, 2)``: which of :data:`CHANGES` led to each frame; None where the world does not tell."""
     task: str
     """The task's name (``free`` where the file names none)."""
     caption: str
@@ -123,6 +128,7 @@ class EpisodeWriter:
         self._task, self._caption = task, ""
         self._pose: list[float] | None = None
         self._distances: dict[int, np.ndarray] = {}
+        self._tells = False
         self._stack = ExitStack()
         self._reformatter = VideoReformatter()
 
@@ -175,6 +181,7 @@ class EpisodeWriter:
         pose: Sequence[float] | None = None,
         caption: str | None = None,
         distance: np.ndarray | None = None,
+        changes: Sequence[bool] | None = None,
     ) -> None:
         """Write an action and the frame it led to.
 
@@ -186,10 +193,12 @@ class EpisodeWriter:
             pose: the player in ``frame``, as for :meth:`first`.
             caption: what ``frame`` shows, if that changed.
             distance: of each pixel, ``float (H, W)``, see the module's docstring.
+            changes: which of :data:`CHANGES` the tick brought; None where the world does not tell.
         """
         if distance is not None:
             self._distances[self.length] = distance.astype(np.float16)
-        self._write_line(action, reward, terminated)
+        self._write_line(action, reward, terminated, changes)
+        self._tells = changes is not None
         self._caption = self._caption if caption is None else caption
         self._encode(frame, pose)
 
@@ -201,11 +210,15 @@ class EpisodeWriter:
         self._pose = None if pose is None else [round(float(value), 5) for value in pose]
         self.length += 1
 
-    def _write_line(self, action: np.ndarray, reward: float, terminated: bool) -> None:
+    def _write_line(
+        self, action: np.ndarray, reward: float, terminated: bool, changes: Sequence[bool] | None
+    ) -> None:
         """Write the line of the frame encoded last, now that the action taken on seeing it is known."""
         line: dict[str, Any] = {name: int(action[index] > 0.5) for index, name in enumerate(BUTTONS)}
         line["camera"] = [round(float(action[PITCH]), 5), round(float(action[YAW]), 5)]
         line |= {"reward": round(float(reward), 6), "terminated": bool(terminated), "pose": self._pose}
+        if changes is not None:
+            line |= {name: int(change) for name, change in zip(CHANGES, changes, strict=True)}
         line |= {"task": self._task, "caption": self._caption}
         if self.length == 1:
             line |= self._head
@@ -219,7 +232,7 @@ class EpisodeWriter:
             if error is None:
                 if not self.length:
                     raise UserError(f"episode {self.path} got no frame; nothing is written")
-                self._write_line(noop(), 0.0, False)
+                self._write_line(noop(), 0.0, False, [False] * len(CHANGES) if self._tells else None)
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
                 self._video.close()
@@ -291,7 +304,7 @@ def read_episode(path: Path | str, *, frame_size: tuple[int, int] | None = None)
     lines = _read_lines(_with(base, ".jsonl"))
     foreign = "mouse" in lines.rows[0]
     actions, rewards, terminated = (_vpt_actions if foreign else _our_actions)(lines)
-    poses = _poses(lines, foreign)
+    poses, changes = _poses(lines, foreign), _changes(lines)
     frames = _read_video(_with(base, ".mp4"), frame_size, expected=len(actions))
     length = min(len(frames), len(actions))
     if len(frames) != len(actions) and not (foreign and abs(len(frames) - len(actions)) <= VPT_SLACK):
@@ -310,6 +323,7 @@ def read_episode(path: Path | str, *, frame_size: tuple[int, int] | None = None)
         rewards=shift(rewards),
         terminated=shift(terminated),
         poses=None if poses is None else poses[:length],
+        changes=None if changes is None else shift(changes),
         task=str(head.get("task", "free")),
         caption=str(head.get("caption", "")),
         seed=head.get("seed"),
@@ -436,6 +450,17 @@ def _poses(lines: _Lines, foreign: bool) -> np.ndarray | None:
     if poses.shape != (len(rows), 5):
         raise UserError(f"{lines.path}: every pose must be 5 numbers [x, y, z, yaw, pitch] or null; repair the lines")
     return poses
+
+
+def _changes(lines: _Lines) -> np.ndarray | None:
+    """Return :data:`CHANGES` ``bool (t, 2)`` as the lines have them, by the frame seen; None if any line has none."""
+    rows = [[line.get(name) for name in CHANGES] for line in lines.rows]
+    if any(None in row for row in rows):
+        return None
+    for row, values in enumerate(rows):
+        if any(value not in (0, 1) for value in values):
+            raise lines.error(row, f"{' and '.join(CHANGES)} must be 0 or 1")
+    return np.array(rows, bool)
 
 
 def _read_video(path: Path, frame_size: tuple[int, int] | None, expected: int) -> np.ndarray:

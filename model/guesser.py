@@ -15,8 +15,20 @@ from torch import Tensor
 
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.depth import DepthNet
+from latentcraft.model.episodes import CHANGES
+from latentcraft.model.hand import HandNet
 from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample, surprise
-from latentcraft.model.scene import POOL, Place, Scene, Seen, Views, predicted_eyes, strayed, views_of
+from latentcraft.model.scene import (
+    POOL,
+    Place,
+    Scene,
+    Seen,
+    Views,
+    predicted_changes,
+    predicted_eyes,
+    strayed,
+    views_of,
+)
 
 LOOKED_AT = 16
 """Pictures the depth net sees at once."""
@@ -46,7 +58,7 @@ class Guesser:
     def __call__(
         self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None, *,
         places: Sequence[Place | None] | None = None, eyes: Tensor | None = None,
-        shown: np.ndarray | None = None, picture: Tensor | None = None,
+        shown: np.ndarray | None = None, picture: Tensor | None = None, changes: Tensor | None = None,
     ) -> Guess:  # fmt: skip
         """Guess the chunks after ``past``.
 
@@ -59,6 +71,7 @@ class Guesser:
                 says.
             shown: the last frames as they were shown, ``uint8 (b, H, W, 3)``, to be remembered. Default: as decoded.
             picture: the last frames as decoded, see :class:`Shown`. Default: they are decoded here, to the same bits.
+            changes: what the hand does, ``(b, f, 2)``, if it is known; NaN is nothing. Default: the hand net says.
 
         Returns:
             The distribution that denoising starts from, ``(b, f, h, w, ...)``.
@@ -77,12 +90,14 @@ class Guesser:
             if shown is not None:
                 seen = seen._replace(pictures=shown)
             views = self.remembered(self.scene, places, seen, last, there, actions, has_actions, eyes)
-        return self.judged(picture, last, there, actions, has_actions, views, seen)
+            if changes is None and self.scene.hand is not None:
+                changes = self.worked(self.scene.hand, places, last, actions, has_actions)
+        return self.judged(picture, last, there, actions, has_actions, views, seen, changes)
 
     @torch.no_grad()
     def along(
         self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None, *, eyes: Tensor | None = None,
-        predict: bool = False,
+        predict: bool = False, changes: Tensor | None = None,
     ) -> Guess:  # fmt: skip
         """Guess every chunk of clips, each after the one before it.
 
@@ -92,6 +107,7 @@ class Guesser:
             has_actions: ``bool (b,)``.
             eyes: ``float64 (b, t, f, 5)``; without them nothing is remembered.
             predict: let the body net say for every chunk where the eye goes from the true place before it.
+            changes: what the hand does, ``(b, t, f, 2)``; NaN counts as nothing. Default: nothing.
 
         Returns:
             ``(b, t, f, h, w, ...)``.
@@ -104,7 +120,8 @@ class Guesser:
         picture = self.autoencoder.decode_pixels(last).float().clamp(-1, 1)
         views, seen = self.remembered_along(picture, past, actions, has_actions, eyes, predict=predict)
         known = has_actions[:, None].expand(b, t).flatten()
-        guess = self.judged(picture, last, there, actions.flatten(0, 1), known, views, seen)
+        done = None if changes is None else changes.flatten(0, 1)
+        guess = self.judged(picture, last, there, actions.flatten(0, 1), known, views, seen, done)
         return Guess(*(part.unflatten(0, (b, t)) for part in guess))
 
     def remembered_along(
@@ -154,6 +171,7 @@ class Guesser:
             places: the worlds' memories; called once for each chunk, since they note what is new.
             last_only: decode only the last frame of each chunk; what goes on from there is the same to the bit.
         """
+        hands = guess.changes.flatten(1).any(1).tolist()
         if last_only:
             latents, guess = latents[:, -1:], Guess(*(part[:, -1:] for part in guess))
         # The last frames are decoded by a call of their own, whose bits do not depend on the others being wanted.
@@ -170,7 +188,7 @@ class Guesser:
             if place is not None:
                 if last_only and place.ahead is not None:
                     place.ahead = Views(*(part[-1:] for part in place.ahead))
-                frames[index] = place.sharpened(frames[index], news[index], spread[index])
+                frames[index] = place.sharpened(frames[index], news[index], spread[index], hand=bool(hands[index]))
 
         list(POOL.map(sharpen, range(len(places))))
         return Shown(frames, picture)
@@ -185,6 +203,22 @@ class Guesser:
         distances = torch.cat([depth.distances(part, pitch) for part, pitch in pairs]).cpu().numpy()
         pixels = (picture * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return Seen(np.ascontiguousarray(pixels), distances, pitches.cpu().numpy())
+
+    @staticmethod
+    def worked(
+        hand: HandNet, places: Sequence[Place | None], last: Tensor, actions: Tensor, has_actions: Tensor
+    ) -> Tensor:
+        """Let every world's hand work on, or let go where no action is known; returns the changes ``(b, f, 2)``."""
+        changes = torch.zeros(*actions.shape[:2], len(CHANGES), device=last.device)
+        told = has_actions.tolist()
+        at = [index for index, place in enumerate(places) if place is not None and told[index]]
+        for index, place in enumerate(places):
+            if place is not None and not told[index]:
+                place.grip = None
+        if at:
+            holding = [place for index in at if (place := places[index]) is not None]
+            changes[at] = predicted_changes(hand, holding, last[at], actions[at])
+        return changes
 
     @staticmethod
     def remembered(
@@ -232,12 +266,14 @@ class Guesser:
 
     def judged(
         self, picture: Tensor, last: Tensor, there: Tensor, actions: Tensor, has_actions: Tensor,
-        views: Sequence[Views | None], seen: Seen | None,
+        views: Sequence[Views | None], seen: Seen | None, changes: Tensor | None = None,
     ) -> Guess:  # fmt: skip
         """Move ``picture (k, 3, H, W)``, lay over it what is remembered, and judge the result."""
+        if changes is not None:  # who does not know the actions is not told what they did either
+            changes = changes.nan_to_num() * has_actions[:, None, None]
         flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen)
-        return judge(self.autoencoder, self.motion, last, found, flow, there)
+        return judge(self.autoencoder, self.motion, last, found, flow, there, changes)
 
 
 def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Seen | None) -> Found:

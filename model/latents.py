@@ -34,6 +34,9 @@ class Clips(NamedTuple):
     """``int64 (b,)``."""
     eyes: Tensor
     """Where each frame was seen from, ``float64 (b, t, f, 5)``, see :mod:`latentcraft.model.camera`; NaN if unknown."""
+    changes: Tensor
+    """What the hand did to the world, ``float32 (b, t, f, 2)``, see :data:`latentcraft.model.episodes.CHANGES`; NaN if
+    unknown."""
 
     def to(self, device: str) -> "Clips":
         """Move everything to ``device``."""
@@ -43,7 +46,7 @@ class Clips(NamedTuple):
         """Return the last ``chunks`` chunks of each."""
         return Clips(
             self.latents[:, -chunks:], self.actions[:, -chunks:], self.rewards[:, -chunks:],
-            self.terminated[:, -chunks:], self.task, self.eyes[:, -chunks:],
+            self.terminated[:, -chunks:], self.task, self.eyes[:, -chunks:], self.changes[:, -chunks:],
         )  # fmt: skip
 
 
@@ -63,13 +66,15 @@ class LatentDataset:
     """``int64 (frames,)``."""
     eyes: Tensor
     """``float64 (frames, 5)``: where each was seen from; NaN if unknown."""
+    changes: Tensor
+    """``float32 (frames, 2)``: what the hand did to the world; NaN if unknown."""
     spans: Tensor
     """``int64 (k, 2)``: first frame and number of frames of each episode."""
     events: Tensor
     """``int64 (m, 2)``: a frame with an event, and its episode."""
     deeds: Tensor
-    """``int64 (m, 2)``: the last frame of each time that one of :data:`DEEDS` was held, when the block mostly breaks or
-    appears, and its episode."""
+    """``int64 (m, 2)``: a frame in which the hand changed the world, and its episode; where that is not known, the last
+    frame of each time that one of :data:`DEEDS` was held, when the block mostly breaks or appears."""
 
     @property
     def longest(self) -> int:
@@ -84,7 +89,7 @@ class LatentDataset:
             UserError: a file is unreadable, or none is as long as a clip.
         """
         parts: dict[str, list[Tensor]] = {
-            key: [] for key in ("latents", "actions", "rewards", "terminated", "task", "eyes")
+            key: [] for key in ("latents", "actions", "rewards", "terminated", "task", "eyes", "changes")
         }
         spans: list[tuple[int, int]] = []
         events: list[tuple[int, int]] = []
@@ -104,7 +109,8 @@ class LatentDataset:
             for event in torch.nonzero((part["rewards"].abs() >= 0.5) | part["terminated"]).flatten().tolist():
                 events.append((offset + event, len(spans)))
             held = (part["actions"][:, buttons] > 0).any(-1)
-            done = torch.nonzero(held & ~torch.cat([held[1:], held.new_zeros(1)])).flatten()
+            changed, let_go = part["changes"], held & ~torch.cat([held[1:], held.new_zeros(1)])
+            done = torch.nonzero(let_go if changed.isnan().any() else changed.any(-1)).flatten()
             deeds.append(torch.stack([offset + done, torch.full_like(done, len(spans))], -1))
             spans.append((offset, frames))
             offset += frames
@@ -118,7 +124,13 @@ class LatentDataset:
 
     def of_tasks(self, tasks: list[int]) -> "LatentDataset":
         """Return the episodes of ``tasks`` alone, by number; the frames are shared, not copied."""
-        kept = torch.isin(self.task[self.spans[:, 0]], torch.tensor(tasks))
+        return self._only(torch.isin(self.task[self.spans[:, 0]], torch.tensor(tasks)))
+
+    def that_tell(self) -> "LatentDataset":
+        """Return the episodes alone that tell what the hand did; the frames are shared, not copied."""
+        return self._only(~self.changes[self.spans[:, 0]].isnan().any(-1))
+
+    def _only(self, kept: Tensor) -> "LatentDataset":
         number = kept.cumsum(0) - 1
 
         def moments(pairs: Tensor) -> Tensor:
@@ -173,4 +185,5 @@ class LatentDataset:
             self.terminated[index].reshape(shape),
             self.task[picks],
             self.eyes[index].unflatten(1, shape[1:]),
+            self.changes[index].unflatten(1, shape[1:]),
         )

@@ -16,6 +16,7 @@ standard normal (data-dependent priors, PriorGrad, arXiv 2106.06406): what is kn
 transformer's work is what comes into view, what was hidden, what changed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import NUM_BUTTONS
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, ConvNet
+from latentcraft.model.episodes import CHANGES
 
 FOLD = 4
 """Pixels per side folded into channels where the flow net looks closest."""
@@ -38,6 +40,8 @@ BASIS = 6
 """Terms of a quadratic in (x, y): turning the camera moves a picture by nearly that."""
 CENTRES = (0.05, 0.12, 0.3)
 """Widths, in frame heights, of the bumps at the middle of the frame that tell a place how near to it it lies."""
+AROUND = 4 + len(CENTRES)
+"""Numbers by which a place tells the hand's changes how near to the middle it lies, see :func:`changed_places`."""
 FORESEEN = 0.5
 """Largest spread by which news is measured. Two pictures that have nothing to do with each other differ by 2. Of the
 positions in which something really broke or appeared under the hand 75 % are news so, and 29 % without the bound."""
@@ -62,6 +66,9 @@ class MotionConfig:
     judge_dilations: tuple[int, ...] = ()
     """Of further convolutions of the judge, which then is also told the actions and the place in the frame directly.
     They begin as if they were not there; 800 steps of three of them foresaw broken blocks no better than none."""
+    hand: bool = False
+    """Tell the judge what the hand changes (hand.py): convolutions of its own then judge a frame in which, or before
+    which in its chunk, something was changed. They begin as if they were not there."""
 
     def __post_init__(self) -> None:
         if self.width % 8 or self.fine_width % 8:
@@ -77,6 +84,8 @@ class Guess(NamedTuple):
     """Standard deviation ``(..., f, h, w, 1)``, 0.14 to 1."""
     carried: Tensor
     """The mean as it would be if the judge had corrected nothing, ``(..., f, h, w, c)``: what memory and motion say."""
+    changes: Tensor
+    """What the hand does to the world in each frame, ``(..., f, 2)``, 0 or 1; see hand.py."""
 
     def draw(self, noise: Tensor) -> Tensor:
         """Turn standard normal ``noise`` into a sample."""
@@ -90,7 +99,7 @@ class Guess(NamedTuple):
     def of_nothing(cls, chunks: Tensor) -> "Guess":
         """Return standard normals for ``chunks`` ``(..., f, h, w, c)``: the guess of who knows nothing."""
         mean = torch.zeros_like(chunks, dtype=torch.float32)
-        return cls(mean, torch.ones_like(mean[..., :1]), mean)
+        return cls(mean, torch.ones_like(mean[..., :1]), mean, mean.new_zeros(*mean.shape[:-3], len(CHANGES)))
 
 
 def surprise(latents: Tensor, guess: Guess) -> Tensor:
@@ -156,6 +165,31 @@ def place_features(h: int, w: int, device: torch.device) -> Tensor:
     return torch.stack([y, x, distance, *bumps], -1).flatten(0, 1)
 
 
+def has_happened(changes: Tensor) -> Tensor:
+    """Return in which frames the hand has changed something in their chunk, ``(..., f, 2) -> bool (..., f)``."""
+    return (changes.cumsum(-2) > 0).any(-1)
+
+
+def some_at_once(chosen: Tensor) -> Sequence[Tensor]:
+    """Return the indices of the ``chosen``, ``bool (k,)``: together where a net learns from them, else one by one, so
+    that what comes of one does not hang on how many others there are, not even in the last bit.
+    """
+    if chosen.is_meta:  # where only sizes are counted nothing happens
+        return ()
+    rows = chosen.nonzero()[:, 0]
+    return () if not len(rows) else (rows,) if torch.is_grad_enabled() else rows.split(1)
+
+
+def changed_places(changes: Tensor, h: int, w: int) -> Tensor:
+    """Return what places of a grid are told of the hand's ``changes (..., f, 2)``: whether each kind has happened in
+    the chunk by each frame, alone and times :func:`place_features`, ``(..., f, h * w, 2 * AROUND)``.
+    """
+    happened = (changes.cumsum(-2) > 0).float()
+    place = place_features(h, w, changes.device)
+    place = torch.cat([torch.ones_like(place[:, :1]), place], -1)
+    return (happened[..., None, :, None] * place[:, None, :]).flatten(-2)
+
+
 def sample(picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Look up ``picture (k, c, H, W)`` at each pixel plus ``flow (k, f, H, W, 2)``.
 
@@ -206,6 +240,12 @@ class Motion(ConvNet):
         if config.judge_dilations:
             self.judge_action = nn.Linear(features, width, bias=False)
             self.judge_place = nn.Linear(3 + len(CENTRES), width, bias=False)
+        if config.hand:
+            told = 2 * config.channels + SEEN + width + len(CHANGES) * AROUND
+            self.judge_hand = nn.Sequential(
+                nn.Conv2d(told, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(),
+                nn.Conv2d(width, config.channels + 2, 1),
+            )  # fmt: skip
         self.judge_wide = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in config.judge_dilations
         )
@@ -221,6 +261,9 @@ class Motion(ConvNet):
         if self.config.judge_dilations:
             nn.init.zeros_(self.judge_action.weight)
             nn.init.zeros_(self.judge_place.weight)
+        if self.config.hand:
+            for parameter in self.judge_hand[-1].parameters():
+                nn.init.zeros_(parameter)
         for further in self.judge_wide:
             for parameter in further.parameters():
                 nn.init.zeros_(parameter)
@@ -263,7 +306,10 @@ class Motion(ConvNet):
         flow = F.interpolate(flow, scale_factor=FINE, mode="bilinear", align_corners=False)
         return Flow(rearrange(flow, "(k f) e h w -> k f h w e", f=f), hidden, features)
 
-    def judged(self, found: Tensor, last: Tensor, seen: Tensor, hidden: Tensor, told: Tensor, there: Tensor) -> Guess:
+    def judged(
+        self, found: Tensor, last: Tensor, seen: Tensor, hidden: Tensor, told: Tensor, there: Tensor,
+        changes: Tensor | None = None,
+    ) -> Guess:  # fmt: skip
         """Turn the encoded moved picture into a distribution.
 
         Args:
@@ -275,17 +321,20 @@ class Motion(ConvNet):
             hidden: see :class:`Flow`.
             told: see :class:`Flow`.
             there: whether there was a picture at all, ``bool (k,)``.
+            changes: what the hand does in each frame, ``(k, f, 2)``; None: nothing.
 
         Returns:
             The guess. Latents have unit RMS, so a moved one that correlates with the truth by rho predicts it as rho
             times itself, with spread sqrt(1 - rho^2).
         """
         f, dtype = self.config.chunk, self.join.weight.dtype
+        if changes is None:
+            changes = found.new_zeros(len(found), f, len(CHANGES))
         still = last[:, None].float().expand_as(found)
         shown = rearrange(torch.cat([found, still, seen], -1), "k f h w c -> (k f) c h w").to(dtype)
         known = self.judge_hidden(hidden)[:, None] + self.frame.weight[None, :, :, None, None]
+        h, w = found.shape[2:4]
         if self.config.judge_dilations:
-            h, w = found.shape[2:4]
             place = self.judge_place(place_features(h, w, found.device).to(dtype))
             place = rearrange(place, "(h w) d -> d h w", w=w)
             known = known + (self.judge_action(told)[:, :, None, None] + place)[:, None]
@@ -293,16 +342,33 @@ class Motion(ConvNet):
         for layer in self.judge_wide:
             thoughts = thoughts + layer(F.silu(thoughts))
         verdict = self.verdict(thoughts).float()
+        if self.config.hand:
+            verdict = verdict + self.judged_hand(shown, hidden, changes)
         verdict = rearrange(verdict, "(k f) c h w -> k f h w c", f=f)
         correction, stays, certainty = verdict[..., :-2], verdict[..., -2:-1], verdict[..., -1:]
         carried = torch.lerp(found, still, torch.sigmoid(stays))
         moved = Autoencoder.normalise(carried + correction)
         correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * there[:, None, None, None, None]
         spread = torch.sqrt(1 - correlation.square())
-        return Guess(correlation * moved, spread, correlation * Autoencoder.normalise(carried))
+        return Guess(correlation * moved, spread, correlation * Autoencoder.normalise(carried), changes)
 
 
-def judge(autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, flow: Flow, there: Tensor) -> Guess:
+    def judged_hand(self, shown: Tensor, hidden: Tensor, changes: Tensor) -> Tensor:
+        """Return what is added to the verdict on frames ``shown (k * f, e, h, w)``, zeros where nothing was changed."""
+        f, (h, w) = self.config.chunk, shown.shape[2:]
+        places = rearrange(changed_places(changes, h, w), "k f (h w) e -> (k f) e h w", w=w).to(shown.dtype)
+        out = torch.zeros(len(shown), self.config.channels + 2, h, w, device=shown.device)
+        happened = has_happened(changes).flatten()
+        for rows in some_at_once(happened):
+            told = torch.cat([shown[rows], hidden[rows // f], places[rows]], 1)
+            out = out.index_add(0, rows, self.judge_hand(told.contiguous(memory_format=torch.channels_last)).float())
+        return out
+
+
+def judge(
+    autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, flow: Flow, there: Tensor,
+    changes: Tensor | None = None,
+) -> Guess:  # fmt: skip
     """Encode the pictures that were found and let ``motion`` judge them; no gradient reaches the pictures or the flow.
 
     Args:
@@ -312,6 +378,7 @@ def judge(autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, 
         found: the pictures.
         flow: what moved them.
         there: see :meth:`Motion.judged`.
+        changes: see :meth:`Motion.judged`.
     """
     with torch.no_grad():
         latents = autoencoder.encode_pixels(found.pictures.flatten(0, 1)).unflatten(0, found.pictures.shape[:2])
@@ -321,4 +388,4 @@ def judge(autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, 
         shares = [F.avg_pool2d(part.float(), DOWNSAMPLING) for part in (found.inside, found.remembered)]
         coarse = F.avg_pool2d(torch.log2(found.coarseness.clamp(0.25, 4.0)), DOWNSAMPLING)
         seen = torch.stack([shares[0], way, shares[1], coarse], -1)
-    return motion.judged(latents, last, seen, flow.hidden, flow.told, there)
+    return motion.judged(latents, last, seen, flow.hidden, flow.told, there, changes)

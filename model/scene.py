@@ -1,4 +1,4 @@
-"""Scene: a world seen through a camera; its memory of places and the body that carries the eye.
+"""Scene: a world seen through a camera; its memory of places, the body that carries the eye, and the hand.
 
 This part is optional. It needs episodes that say where the eye was (``pose``) and, to learn from, how far things were
 (``depth``), as the reference world's do. A world without it moves its last picture only (motion.py).
@@ -17,6 +17,7 @@ from latentcraft.model.actions import ACTION_SIZE
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.depth import DepthConfig, DepthNet
+from latentcraft.model.hand import Grip, HandConfig, HandNet, work
 from latentcraft.model.memory import Memory, View, contradicts, widened
 from latentcraft.model.relief import Nearby
 
@@ -25,6 +26,8 @@ TELEPORT = 8.0
 NEWS = 4.0
 """Squared error of a dreamed position, in variances that the judge expected, from which on something has changed there:
 a crack, a block gone. Real chunks exceed it in 5 % of their positions, in 2 % of those where nothing changed."""
+CHANGED = 0.7
+"""Spread of the guess from which on it counts as changed where the hand is known to have changed something."""
 VAGUE = 0.4
 """Spread of the guess from which on memory is shown no longer: it may be bent or torn, which a dream mends."""
 SHARP = 1.5
@@ -41,6 +44,8 @@ class SceneConfig:
     """The depth net's."""
     body: BodyConfig = field(default_factory=BodyConfig)
     """The body net's."""
+    hand: HandConfig | None = None
+    """The hand net's; None where the episodes do not tell what the hand did."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
@@ -48,30 +53,36 @@ class SceneConfig:
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
         }
-        return cls(DepthConfig(**depth), BodyConfig(**values["body"]))
+        hand = values.get("hand")
+        return cls(DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand))
 
 
 class Scene(nn.Module):
-    """Both nets of a world that is seen through a camera."""
+    """The nets of a world that is seen through a camera."""
 
     def __init__(self, config: SceneConfig = SceneConfig()):  # noqa: B008 (frozen)
         super().__init__()
         self.config = config
         self.depth, self.body = DepthNet(config.depth), BodyNet(config.body)
+        self.hand = None if config.hand is None else HandNet(config.hand)
 
     @classmethod
-    def of(cls, depth: DepthNet, body: BodyNet, dtype: torch.dtype) -> "Scene":
+    def of(cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype) -> "Scene":
         """Join trained nets, in evaluation mode and one number format; see :meth:`cast`."""
-        scene = cls(SceneConfig(depth.config, body.config)).cast(dtype)
+        scene = cls(SceneConfig(depth.config, body.config, None if hand is None else hand.config)).cast(dtype)
         scene.depth.load_state_dict(depth.state_dict())
         scene.body.load_state_dict(body.state_dict())
+        if scene.hand is not None and hand is not None:
+            scene.hand.load_state_dict(hand.state_dict())
         scene.depth.channels_last()
         return scene.requires_grad_(False).eval()
 
     def cast(self, dtype: torch.dtype) -> "Scene":
-        """Put the nets into a number format, all but the body, which stays in fp32."""
+        """Put the nets into a number format, all but body and hand, which stay in fp32."""
         self.depth.to(dtype)
         self.body.float()
+        if self.hand is not None:
+            self.hand.float()
         return self
 
     def place(self, frame_size: tuple[int, int]) -> "Place":
@@ -110,6 +121,8 @@ class Place:
         self.memory = Memory(frame_size, field_of_view=field_of_view)
         self.gait: Gait | None = None
         """Of the one body at the last frame; None before the first."""
+        self.grip: Grip | None = None
+        """Of the one hand; None before the first chunk, and where there is no hand net."""
         self.ahead: Views | None = None
         """What is remembered of the chunk that comes next."""
         self.changed = np.zeros(frame_size, np.bool_)
@@ -123,7 +136,7 @@ class Place:
 
     def forget(self) -> None:
         """Start anew: the eye went nobody knows where."""
-        self.memory.count, self.gait, self.ahead = 0, None, None
+        self.memory.count, self.gait, self.grip, self.ahead = 0, None, None, None
         self.changed = np.zeros(self.frame_size, np.bool_)
         self.sure = self._sure_ahead = np.ones_like(self.sure)
 
@@ -164,7 +177,9 @@ class Place:
             gait = gait.moved(eye[None], action[None])
         self.gait = gait
 
-    def sharpened(self, frames: np.ndarray, surprise: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    def sharpened(
+        self, frames: np.ndarray, surprise: np.ndarray, spread: np.ndarray, *, hand: bool = False
+    ) -> np.ndarray:
         """Lay over decoded ``frames uint8 (f, H, W, 3)`` the pixels of :attr:`ahead` that show the same, as sharp as
         they were when first seen; whatever was dreamed otherwise stays as it was dreamed, and is what is remembered.
 
@@ -173,9 +188,13 @@ class Place:
             surprise: how far its latents are from the guess, ``(f, h, w)``; see
                 :func:`latentcraft.model.motion.surprise`.
             spread: of the guess, ``(f, h, w)``.
+            hand: whether the hand changed the world in this chunk. What the judge then knows next to nothing of is
+                what the hand changed, and what was remembered there is no longer so, however alike it may look.
         """
         scale = frames.shape[1] // surprise.shape[1]
         news, vague = ((part).repeat(scale, 1).repeat(scale, 2) for part in (surprise > NEWS, spread > VAGUE))
+        if hand:
+            news |= (spread > CHANGED).repeat(scale, 1).repeat(scale, 2)
         self.changed = news[-1]
         sure = np.full_like(self.sure, self.sure.mean()) if self.ahead is None else self._sure_ahead
         self.sure = sure * (1 - np.square(spread[-1], dtype=np.float32))
@@ -191,6 +210,8 @@ class Place:
         """Return everything there is, as arrays."""
         gait = Gait.standing(torch.full((1, 5), torch.nan)) if self.gait is None else self.gait
         arrays = {f"gait.{name}": part.numpy().copy() for name, part in gait._asdict().items()}
+        if self.grip is not None:
+            arrays |= {f"grip.{name}": part.numpy().copy() for name, part in self.grip._asdict().items()}
         return {**self.memory.save(), **arrays, "changed": self.changed.copy(), "surely": self.sure.copy()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -198,6 +219,9 @@ class Place:
         self.memory.restore(arrays)
         gait = Gait(*(torch.from_numpy(arrays[f"gait.{name}"].copy()) for name in Gait._fields))
         self.gait = None if gait.eyes.isnan().any() else gait
+        self.grip = None
+        if "grip.hidden" in arrays:
+            self.grip = Grip(*(torch.from_numpy(arrays[f"grip.{name}"].copy()) for name in Grip._fields))
         self.changed = np.array(arrays["changed"])
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
 
@@ -213,6 +237,25 @@ def views_of(places: Sequence[Place], paths: np.ndarray) -> list[Views]:
 def strayed(eye: np.ndarray, path: np.ndarray) -> bool:
     """Whether somewhere on ``path (f, 5)`` from ``eye (5,)`` there is a :data:`TELEPORT`."""
     return bool((np.abs(np.diff(np.concatenate([eye[None], path])[:, :3], axis=0)) > TELEPORT).any())
+
+
+@torch.no_grad()
+def predicted_changes(net: HandNet, places: Sequence[Place], latents: Tensor, actions: Tensor) -> Tensor:
+    """Let the places' hands work for a chunk; returns what they change, fp32 ``(k, f, 2)``.
+
+    Args:
+        net: the hand net.
+        places: of the worlds.
+        latents: of the last frames, ``(k, h, w, c)``.
+        actions: ``(k, f, a)``.
+    """
+    loose = Grip.loose(1, net.config.width)
+    grips = [loose if place.grip is None else place.grip for place in places]
+    grip = Grip(*(torch.cat(parts).to(latents.device) for parts in zip(*grips, strict=True)))
+    changes, grip = work(net, grip, latents, actions)
+    for index, place in enumerate(places):
+        place.grip = Grip(*(part[index : index + 1].cpu() for part in grip))
+    return changes
 
 
 @torch.no_grad()

@@ -77,7 +77,9 @@ class Chunk(NamedTuple):
     terminated: np.ndarray
     """``bool (b, f)``: true from the tick on at which the task ended. The world itself plays on until reset."""
     infos: list[dict[str, Any]]
-    """One dict per world. The reference world gives ``pose`` (x, y, z, yaw, pitch), ``caption`` and task state."""
+    """One dict per world. The reference world gives ``pose`` (x, y, z, yaw, pitch), ``caption`` and task state,
+    and of every tick ``poses`` ``float32 (f, 5)``; both worlds give ``changes`` ``bool (f, 2)``: what was dug, what was
+    placed, where that is known."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from latentcraft.model.checkpoint import WorldModel, save_checkpoint
     from latentcraft.model.depth import DepthConfig
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+    from latentcraft.model.hand import HandConfig
     from latentcraft.model.motion import Motion, MotionConfig
     from latentcraft.model.scene import Scene, SceneConfig
 
@@ -55,13 +56,15 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     autoencoder = Autoencoder(
         AutoencoderConfig(encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths)
     )
-    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6))
-    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2)))
-    for parameter in (*motion.parameters(), *dit.parameters()):
+    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6, hand=True))
+    motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2), hand=True))
+    for name, parameter in (*motion.named_parameters(), *dit.named_parameters()):
         if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.2)
+            # A random hand changes something in nearly every chunk: what follows from that is to be small.
+            torch.nn.init.normal_(parameter, std=0.02 if "hand" in name else 0.2)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
-    scene = Scene(SceneConfig(DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1)), BodyConfig(width=16)))
+    depth = DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))
+    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16)))
     torch.nn.init.normal_(scene.body.final.weight, std=0.2)
     save_checkpoint(path, WorldModel(autoencoder, motion, dit, (32, 48), {"made": "for tests"}, scene))
     return path

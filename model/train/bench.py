@@ -21,6 +21,7 @@ def random_dataset(frames: int, grid: tuple[int, int], channels: int) -> LatentD
         terminated=torch.zeros(frames, dtype=torch.bool),
         task=torch.zeros(frames, dtype=torch.int64),
         eyes=torch.full((frames, 5), torch.nan, dtype=torch.float64),
+        changes=torch.full((frames, 2), torch.nan),
         spans=torch.tensor([[0, frames]]),
         events=torch.zeros(0, 2, dtype=torch.int64),
         deeds=torch.zeros(0, 2, dtype=torch.int64),

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 
 from latentcraft.errors import UserError
-from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.latents import DEEDS, Clips, LatentDataset
+from latentcraft.model.latents import Clips, LatentDataset
 from latentcraft.model.motion import Guess, Motion, coordinates, surprise
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
@@ -43,12 +42,12 @@ FREE_CHUNKS = 10
 """Chunks that are dreamed without any guidance at most."""
 REACH = 0.5
 """How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
-AIM = 0.3
-"""How far from the middle the outline of the block that is aimed at mostly reaches, with or without a hand at work."""
+HAND = ("embed_hand", "hand_refiner")
+"""Parts of the transformer that know of the hand."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
 NOT_MATRICES = (
-    "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read", "refiner.write"
+    "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read", "refiner.write",
 )  # fmt: skip
 """Weights of the transformer that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
 
@@ -95,6 +94,9 @@ class DynamicsStageConfig:
     """Hold on to what the checkpoint it began with can do: outside of what the hand works on (:func:`worked_on`) the
     target is what that net says, not the truth. For teaching an old net a new trick without a critic, which would
     otherwise unlearn to be sharp (learning without forgetting, arXiv 1606.09282)."""
+    only_hand: bool = False
+    """Train only what draws where the hand changed something; elsewhere the net stays as it is to the bit, but for what
+    it is told of the hand. Needs ``model.hand=true``."""
     wear_share: float = 0.15
     """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     action_dropout: float = 0.1
@@ -115,26 +117,29 @@ class DynamicsStageConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Step sizes."""
 
+    def __post_init__(self) -> None:
+        if self.only_hand and not self.model.hand:
+            raise UserError("dynamics.only_hand=true needs dynamics.model.hand=true")
+
 
 def flat(part: Any) -> Any:
     """Join the first two axes, of clips and chunks, of a tensor or a guess."""
     return Guess(*(entry.flatten(0, 1) for entry in part)) if isinstance(part, Guess) else part.flatten(0, 1)
 
 
-def worked_on(actions: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    """Return where a hand may change the picture, ``bool (b, t, 1, h, w, 1)``: in its middle, and around that in chunks
-    in which one of :data:`latentcraft.model.latents.DEEDS` is held and in those after them.
+def worked_on(changes: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """Return where the hand changes the picture, ``bool (b, t, f, h, w, 1)``: around its middle, from the frame of a
+    change to the end of that chunk.
 
     Args:
-        actions: ``(b, t, f, a)``.
+        changes: ``(b, t, f, 2)``.
         h: height of the grid of latents.
         w: its width.
     """
-    held = (actions[..., [BUTTON_INDEX[name] for name in DEEDS]] > 0).any(-1).any(-1)
-    held = held | torch.cat([torch.zeros_like(held[:, :1]), held[:, :-1]], 1)
-    y, x = coordinates(h, w, actions.device)
+    happened = (changes.nan_to_num().cumsum(2) > 0).any(-1)
+    y, x = coordinates(h, w, changes.device)
     distance = (y.square() + x.square())[None, None, None, :, :, None]
-    return (distance < AIM**2) | held[:, :, None, None, None, None] & (distance < REACH**2)
+    return happened[..., None, None, None] & (distance < REACH**2)
 
 
 class DynamicsStage:
@@ -158,6 +163,9 @@ class DynamicsStage:
         self.grounds = digest(autoencoder) + digest(motion) + (digest(scene.depth) if scene is not None else "")
         model = config.model
         network = SpacetimeDiT(model).to(device)
+        if config.only_hand:
+            for name, parameter in network.named_parameters():
+                parameter.requires_grad_(name.startswith(HAND))
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
             network, config.optimizer, not_matrices=NOT_MATRICES, peers=ranks
@@ -206,7 +214,9 @@ class DynamicsStage:
         noise = share(torch.randn(whole, generator=generator)).to(self.device)
         poor = add_noise(finished, noise, levels.to(self.device))
         past = before(torch.where(worse.to(self.device)[:, None, None, None, None, None], poor, finished))
-        guess = self.guess.along(past, clips.actions, has_actions.to(self.device), eyes=clips.eyes)
+        guess = self.guess.along(
+            past, clips.actions, has_actions.to(self.device), eyes=clips.eyes, changes=clips.changes
+        )  # fmt: skip
         noise = share(torch.randn((config.batch, 1 + config.copies, *whole[1:]), generator=generator))
         batch = Noised.make(clips, finished, past, guess, signal, size, levels, has_actions, noise)
 
@@ -221,7 +231,7 @@ class DynamicsStage:
         if self.anchor is not None and not largest:
             with torch.no_grad():
                 said = batch.run(self.anchor).latents[:, 1:].float()
-            target = torch.where(worked_on(clips.actions, *clips.latents.shape[3:5])[:, None], target, said)
+            target = torch.where(worked_on(clips.changes, *clips.latents.shape[3:5])[:, None], target, said)
         weight = None
         if config.news_weight:
             weight = (1 + config.news_weight * (surprise(clips.latents, guess) > NEWS))[:, None]
@@ -238,7 +248,9 @@ class DynamicsStage:
                 error = torch.autograd.grad(denoising, prediction.latents, retain_graph=True)[0][:, 1]
             real_guess = guess
             if own:  # the critic must see real chunks with the guesses of a real past
-                real_guess = self.guess.along(before(clips.latents), clips.actions, eyes=clips.eyes)
+                real_guess = self.guess.along(
+                    before(clips.latents), clips.actions, eyes=clips.eyes, changes=clips.changes
+                )  # fmt: skip
             jolt = share(torch.randn((2, *whole), generator=generator), axis=1).flatten(0, 2)
             lesson = self.adversary.lesson(
                 *(flat(part) for part in (dreamed, guess, clips.latents, real_guess, error)),
@@ -286,7 +298,7 @@ class DynamicsStage:
         noise = torch.randn((b, 2, *clips.latents.shape[1:]), generator=generator)
 
         def from_noise(actions: torch.Tensor) -> float:
-            guess = self.guess.along(past, actions, eyes=clips.eyes, predict=True)
+            guess = self.guess.along(past, actions, eyes=clips.eyes, predict=True, changes=clips.changes)
             batch = Noised.make(
                 clips._replace(actions=actions), clips.latents, past, guess, signal, size, levels,
                 torch.ones(b, dtype=torch.bool), noise,
@@ -296,7 +308,7 @@ class DynamicsStage:
             return (predicted - clips.latents)[:, 2:].square().mean().item()
 
         true, shuffled = from_noise(clips.actions), from_noise(clips.actions.roll(1, 0))
-        guess = self.guess.along(past, clips.actions, eyes=clips.eyes, predict=True)
+        guess = self.guess.along(past, clips.actions, eyes=clips.eyes, predict=True, changes=clips.changes)
         moved = (guess.mean - clips.latents)[:, 2:].square().mean().item()
         self.save_strip(directory / f"dynamics-{step:06d}.png")
         return {"from_noise": true, "moved": moved, "shuffled_ratio": shuffled / true}
@@ -315,7 +327,8 @@ class DynamicsStage:
             actions, task = clips.actions[:shown, index], clips.task[:shown]
             noise, context_noise = torch.randn((2, *latents[:, 0].shape), generator=generator).to(latents.device)
             chunk = latents[:, index]
-            guess = self.guess(cache.last, actions, places=places, shown=last)
+            changes = clips.changes[:shown, index]
+            guess = self.guess(cache.last, actions, places=places, shown=last, changes=changes)
             if index >= context:
                 chunk = denoise(self.average, cache, guess, noise, actions, steps=self.config.sample_steps, task=task)
             commit(self.average, cache, guess, chunk, context_noise, actions, task=task)

@@ -18,10 +18,12 @@ from latentcraft.model import camera
 from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
-from latentcraft.model.episodes import DEPTH, Episode, read_all
+from latentcraft.model.episodes import CHANGES, DEPTH, Episode, read_all
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.model.train.ranks import ALONE, Ranks
 
+LAYOUT = "2"
+"""Of the files; the first had no changes."""
 BATCH = 32
 """Frames encoded at once."""
 
@@ -35,8 +37,8 @@ def encode_episodes(
 
     Several processes share the episodes and wait for each other at the end.
 
-    Each file holds ``latents`` ``float16 (frames, h, w, c)``, ``actions``, ``rewards``, ``terminated``, ``task`` and
-    ``eyes``.
+    Each file holds ``latents`` ``float16 (frames, h, w, c)``, ``actions``, ``rewards``, ``terminated``, ``task``,
+    ``eyes`` and ``changes``, ``float32 (frames, 2)``, NaN where they are not known.
 
     Returns:
         The files of all readable episodes, sorted.
@@ -63,6 +65,7 @@ def encode_episodes(
                 "terminated": torch.from_numpy(episode.terminated).contiguous(),
                 "task": torch.tensor([TASK_INDEX.get(episode.task, 0)]),
                 "eyes": torch.from_numpy(eyes_of(episode)),
+                "changes": torch.from_numpy(changes_of(episode)),
             }
             with replacing(targets[path]) as temporary:
                 temporary.write_bytes(save(tensors, origin(path, codec)))
@@ -81,14 +84,23 @@ def eyes_of(episode: Episode) -> np.ndarray:
     return camera.eyes_of(episode.poses, episode.actions[:, BUTTON_INDEX["sneak"]])
 
 
+def changes_of(episode: Episode) -> np.ndarray:
+    """Return :data:`latentcraft.model.episodes.CHANGES` of each frame, ``float32 (t, 2)``; NaN if unknown."""
+    if episode.changes is None:
+        return np.full((len(episode), len(CHANGES)), np.nan, np.float32)
+    return episode.changes.astype(np.float32)
+
+
 def origin(path: Path, codec: str) -> dict[str, str]:
-    """Return what an encoded episode at ``path`` depends on: the video, the distances, the autoencoder's digest."""
+    """Return what an encoded episode at ``path`` depends on: the video, the distances, the autoencoder's digest, and
+    the layout of what is written.
+    """
     video = path.with_suffix(".mp4")
     status = video.stat() if video.exists() else None
     measured = path.with_suffix(DEPTH).exists()
     return {
         "autoencoder": codec, "video": f"{status.st_size}-{status.st_mtime_ns}" if status else "missing",
-        "distances": str(measured),
+        "distances": str(measured), "layout": LAYOUT,
     }  # fmt: skip
 
 

@@ -36,8 +36,11 @@ costs next to nothing; without it the flow was a chequerboard wherever the pictu
 
 JUDGING = ("judge", "frame", "verdict")
 """Parts of the net that judge what the others found."""
+HAND = "judge_hand"
+"""Of those, the ones that judge what the hand did."""
 NOT_MATRICES = (
-    "action", "look.0", "turn", "flow", "frame", "judge_found", "judge_hidden", "judge_place", "verdict"
+    "action", "look.0", "turn", "flow", "frame", "judge_found", "judge_hidden", "judge_place", "judge_hand.0",
+    "judge_hand.4", "verdict",
 )  # fmt: skip
 """Weights that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
 
@@ -56,6 +59,9 @@ class MotionStageConfig:
     flow_weight: float = 1.0
     """Weight of the moved picture's error; 0 leaves the flow as it is to the bit and trains the judge alone, in
     half the time."""
+    only_hand: bool = False
+    """Train only what judges where the hand changed something; elsewhere the net stays as it is to the bit. Needs
+    ``flow_weight=0`` and ``model.hand=true``."""
     deed_share: float = 0.0
     """Share of clips drawn around something that was dug or placed, besides those that are by chance: the judge can
     learn when a block is about to break."""
@@ -71,6 +77,10 @@ class MotionStageConfig:
         default_factory=lambda: OptimizerConfig(matrix_lr=0.02, other_lr=2e-3, warmup=50, decay_share=0.4, ema=0.995)
     )
     """Step sizes."""
+
+    def __post_init__(self) -> None:
+        if self.only_hand and (self.flow_weight or not self.model.hand):
+            raise UserError("motion.only_hand=true needs motion.flow_weight=0 and motion.model.hand=true")
 
 
 def photometric_loss(moved: Tensor, target: Tensor, inside: Tensor) -> Tensor:
@@ -126,7 +136,7 @@ class MotionStage:
         network = Motion(config.model).to(device)
         if not config.flow_weight:
             for name, parameter in network.named_parameters():
-                parameter.requires_grad_(name.startswith(JUDGING))
+                parameter.requires_grad_(name.startswith(HAND if config.only_hand else JUDGING))
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
             network, config.optimizer, peers=ranks,
@@ -167,7 +177,8 @@ class MotionStage:
         known = has_actions[:, None].expand(b, t).flatten()
         flow = network.find_flow(picture, last, actions.flatten(0, 1), known)
         found = compose(picture, flow, views, seen)
-        guess = judge(self.autoencoder, network, last, found, flow, torch.ones_like(known))
+        changes = (clips.changes[:, 1:].nan_to_num() * has_actions[:, None, None, None]).flatten(0, 1)
+        guess = judge(self.autoencoder, network, last, found, flow, torch.ones_like(known), changes)
         target, loss = found.pictures[:0], picture.new_zeros(())
         if self.config.flow_weight:
             with torch.no_grad():

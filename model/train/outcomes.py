@@ -1,9 +1,10 @@
 """Last stage: the heads learn what is paid in the net's own dreams.
 
 The transformer's stage teaches them on recorded pictures, and more often than by chance on those that pay; in a dream
-they see other pictures, as often as they come. Here the net dreams along recorded clips, drawn by chance, and only the
-heads learn: from the features of its dreams, what the same actions were paid in truth. That is right for players like
-those of the recordings; to train an agent, record some of its own play too (``latentcraft record player=FILE``).
+they see other pictures, as often as they come, and the hand's changes are those that the hand net says. Here the net
+dreams along recorded clips, drawn by chance, and only the heads learn: from the features of its dreams, what the same
+actions were paid in truth. That is right for players like those of the recordings; to train an agent, record some of
+its own play too (``latentcraft record player=FILE``).
 """
 
 import copy
@@ -103,7 +104,9 @@ class OutcomesStage:
         first = ranks.share(first).to(self.device)
         said = [
             outcomes
-            for _, outcomes in dream_along(self.dit, self.guesser, clips, first, generator, steps=steps, ranks=ranks)
+            for _, outcomes in dream_along(
+                self.dit, self.guesser, clips, first, generator, steps=steps, ranks=ranks, told=False
+            )
         ]
         dreamt = torch.arange(t, device=self.device) >= first[:, None]
         outcomes = Outcomes(*(torch.stack(part, 1) for part in zip(*said, strict=True)))

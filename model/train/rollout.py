@@ -18,6 +18,7 @@ UNKNOWN = 0.9
 def dream_along(
     network: SpacetimeDiT, guesser: Guesser, clips: Clips, first: torch.Tensor, generator: torch.Generator, *,
     steps: int, has_actions: torch.Tensor | None = None, guided: torch.Tensor | None = None, ranks: Ranks = ALONE,
+    told: bool = True,
 ) -> Iterator[tuple[torch.Tensor, Outcomes]]:  # fmt: skip
     """Go through ``clips`` chunk by chunk: true ones at first, from then on as the net dreams them.
 
@@ -33,6 +34,7 @@ def dream_along(
         has_actions: ``bool (b,)``, whose actions are told; None tells all.
         guided: ``bool (b,)``, which are shown the truth wherever the guess knows next to nothing; None guides none.
         ranks: processes that share the batch.
+        told: what the hand changes is known from the recording; False lets the hand net say, as in play.
 
     Yields:
         Each chunk ``(b, f, h, w, c)``, true or dreamed, and what the heads say of it.
@@ -46,8 +48,8 @@ def dream_along(
         noise = torch.randn((2, b * ranks.count, *shape), generator=generator)
         fresh, context_noise = ranks.share(noise, axis=1).to(truth.device)
         with torch.no_grad():
-            eyes = clips.eyes[:, index]
-            guess = guesser(cache.last, actions, has_actions, places=places, eyes=eyes, shown=shown)
+            eyes, changes = clips.eyes[:, index], clips.changes[:, index] if told else None
+            guess = guesser(cache.last, actions, has_actions, places=places, eyes=eyes, shown=shown, changes=changes)
             dreaming = (index >= first)[:, None, None, None, None]
             if dreaming.any():
                 dream = denoise(

@@ -1,4 +1,4 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, motion, dynamics, outcomes; the same command resumes.
+"""``latentcraft train``: autoencoder, encode, depth, body, hand, motion, dynamics, outcomes; the same command resumes.
 
 ``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
 """
@@ -30,13 +30,14 @@ from latentcraft.model.train.body import BodyStage, BodyStageConfig
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
+from latentcraft.model.train.hand import HandStage, HandStageConfig
 from latentcraft.model.train.loop import Interrupted, LoopConfig, Progress, Stage, run_stage, saved_step
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStage, OutcomesStageConfig
 from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
 
-NETS = ("autoencoder", "depth", "body", "motion", "dynamics")
+NETS = ("autoencoder", "depth", "body", "hand", "motion", "dynamics")
 """Stages that have a net of their own."""
 STAGES = (*NETS, "outcomes")
 
@@ -82,12 +83,14 @@ class TrainConfig:
     """Stage 3, where episodes have poses and distances."""
     body: BodyStageConfig = field(default_factory=BodyStageConfig)
     """Stage 4, likewise."""
+    hand: HandStageConfig = field(default_factory=HandStageConfig)
+    """Stage 5, where episodes tell what the hand did, too."""
     motion: MotionStageConfig = field(default_factory=MotionStageConfig)
-    """Stage 5."""
-    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 6."""
-    outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
+    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 7."""
+    outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
+    """Stage 8."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -98,6 +101,7 @@ class TrainConfig:
         for name, ours in (
             ("autoencoder.model.channels", self.autoencoder.model.channels),
             ("body.model.channels", self.body.model.channels),
+            ("hand.model.channels", self.hand.model.channels),
             ("motion.model.channels", self.motion.model.channels),
         ):
             if ours != self.dynamics.model.channels:
@@ -105,14 +109,17 @@ class TrainConfig:
                     f"{name} is {ours} and dynamics.model.channels {self.dynamics.model.channels}; they are the same "
                     "latent, make them equal"
                 )
-        for name, ours in (("body", self.body.model.chunk), ("motion", self.motion.model.chunk)):
+        for name, ours in (
+            ("body", self.body.model.chunk), ("hand", self.hand.model.chunk), ("motion", self.motion.model.chunk)
+        ):  # fmt: skip
             if ours != self.dynamics.model.chunk:
                 raise UserError(
                     f"{name}.model.chunk is {ours} and dynamics.model.chunk {self.dynamics.model.chunk}; they are the "
                     "same chunk, make them equal"
                 )
-        if self.motion.chunks < 2:
-            raise UserError(f"motion.chunks must be at least 2, got {self.motion.chunks}")
+        for name, chunks in (("hand", self.hand.chunks), ("motion", self.motion.chunks)):
+            if chunks < 2:
+                raise UserError(f"{name}.chunks must be at least 2, got {chunks}")
         if self.dynamics.sample_steps not in STEPS:
             raise UserError(f"dynamics.sample_steps must be one of {', '.join(map(str, STEPS))}")
         for name, value in (
@@ -123,6 +130,8 @@ class TrainConfig:
             ("depth.optimizer.warmup", self.depth.optimizer.warmup),
             ("body.steps", self.body.steps), ("body.batch", self.body.batch), ("body.chunks", self.body.chunks),
             ("body.optimizer.warmup", self.body.optimizer.warmup),
+            ("hand.steps", self.hand.steps), ("hand.batch", self.hand.batch),
+            ("hand.optimizer.warmup", self.hand.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
             ("dynamics.batch", self.dynamics.batch), ("outcomes.batch", self.outcomes.batch),
             ("dynamics.bootstrap_stage", self.dynamics.bootstrap_stage), ("dynamics.copies", self.dynamics.copies),
@@ -220,10 +229,11 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
             done[stage.name] = run_stage(stage, loop(steps), out, ranks)
         return config.stop_after != stage.name
 
-    scene, begun_scene = None, None if begun is None else begun.scene
+    begun_scene = None if begun is None else begun.scene
+    depth = body = hand = None
     parts = [[file for file in files if (file.stem in names) == held] for held in (False, True)]
     if begun_scene is not None and {DepthStage.name, BodyStage.name} <= set(config.keep):
-        scene = begun_scene
+        depth, body = begun_scene.depth, begun_scene.body
     else:
         depths = [DepthData.load(part, config.data) for part in parts]
         if depths[0] is None:
@@ -253,8 +263,19 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
             third = BodyStage(config.body, moments[0], moments[1] or moments[0], **alike)
             if not run(third, config.body.steps, None if begun_scene is None else begun_scene.body):
                 return
-            scene = Scene.of(depth, third.result(), dtype)
+            body = third.result()
             del third, moments
+    if depth is not None and body is not None:
+        hand = None if begun_scene is None else begun_scene.hand
+        if HandStage.name in config.keep and hand is None:
+            raise UserError(f"keep=hand: {config.begin} has no hand net; leave it out of keep to train one")
+        if HandStage.name not in config.keep and len(data.that_tell().spans):
+            holding = HandStage(config.hand, data, check_data, **alike)
+            if not run(holding, config.hand.steps, hand):
+                return
+            hand = holding.result()
+            del holding
+    scene = None if depth is None or body is None else Scene.of(depth, body, hand, dtype)
     fourth = MotionStage(config.motion, data, check_data, autoencoder, scene, **alike)
     if not run(fourth, config.motion.steps, None if begun is None else begun.motion):
         return
@@ -357,8 +378,7 @@ def recorded(path: Path) -> dict[str, Any] | None:
         return None
     try:
         before = json.loads(path.read_text())
-        assert all(stage in before for stage in NETS)
-        assert {"frame_size", "resolved_precision"} <= set(before)
+        assert {"autoencoder", "dynamics", "frame_size", "resolved_precision"} <= set(before)
     except (OSError, ValueError, AssertionError, TypeError) as error:
         raise UserError(f"{path} is not the configuration of a training run; choose another out=") from error
     return before
@@ -387,7 +407,7 @@ def remember(config: TrainConfig, dtype: torch.dtype, path: Path) -> None:
         for stage in NETS:
             # What a run from before did not know of yet was as it is by default.
             usual = json.loads(json.dumps(asdict(type(getattr(config, stage).model)())))
-            if usual | before[stage]["model"] != described[stage]["model"]:
+            if usual | before.get(stage, {}).get("model", {}) != described[stage]["model"]:
                 raise UserError(f"{path.parent} was begun with another {stage}.model; choose another out= or delete it")
         if before["frame_size"] != described["frame_size"]:
             raise UserError(f"{path.parent} was begun with frame_size {before['frame_size']}; choose another out=")

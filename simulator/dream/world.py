@@ -32,14 +32,16 @@ class DreamWorld:
     what was shown at the start, by the judge's own estimate. What comes into view is 1 and stays so in memory; what was
     real and is remembered wears off little by little. A world without a memory of places tells of the last chunk only:
     the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
-    in this chunk.
+    in this chunk. Where the world has learned what a hand does, ``changes`` ``bool (f, 2)`` says what was dug and what
+    was placed in each tick.
 
     Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
     that falls below one half, and pays nothing from then on.
 
     Everything shown is a function of the start, the actions, the number of steps and the checkpoint: a game's noise
     comes from its seed and the chunk's number. It holds to the bit on one machine with one number of threads, one
-    number format and one ``num_worlds`` (matrix products of other sizes round differently).
+    number format, one ``num_worlds`` and one place among them (matrix products of other sizes round differently, and so
+    may their last rows).
 
     **What is not decoded.** Where only latents are asked for (``frames="none"``), or the last frame (``"last"``), the
     other frames of a chunk are never decoded, and the game goes on by the same bits. The last one is decoded in any
@@ -263,6 +265,9 @@ class DreamWorld:
         ]
         if spec.task != "free":
             infos = [info | {"end_probability": end} for info, end in zip(infos, ends, strict=True)]
+        if self.model.scene is not None and self.model.scene.hand is not None:
+            done = guess.changes.bool().cpu().numpy()
+            infos = [info | {"changes": part} for info, part in zip(infos, done, strict=True)]
         return Chunk(self._shown.copy(), rewards, terminated, infos)
 
     def save(self, index: int = 0) -> WorldState:

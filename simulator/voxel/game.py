@@ -131,6 +131,11 @@ class Game:
         return x, y, z, yaw, pitch
 
     @property
+    def changes(self) -> tuple[bool, bool]:
+        """Whether something was dug, and whether something was placed, in the last tick."""
+        return bool(self.events[physics.DUG_CELL] >= 0), bool(self.events[physics.PLACED_CELL] >= 0)
+
+    @property
     def time_of_day(self) -> float:
         """In [0, 1), 0 at dawn."""
         return (self.start_tick + self.tick) % DAY_TICKS / DAY_TICKS

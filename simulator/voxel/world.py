@@ -115,7 +115,7 @@ class VoxelWorld:
         unseen = f - self.spec.shown
         frames = np.empty((b, self.spec.shown, *self.spec.frame_size, 3), np.uint8)
         rewards, terminated = np.zeros((b, f), np.float32), np.zeros((b, f), bool)
-        poses = np.empty((b, f, 5), np.float32)
+        poses, changes = np.empty((b, f, 5), np.float32), np.zeros((b, f, 2), np.bool_)
 
         def play(index: int, renderer: Renderer) -> None:
             game = games[index]
@@ -123,14 +123,18 @@ class VoxelWorld:
                 rewards[index, i] = game.advance(actions[index, i])
                 terminated[index, i] = game.task.done
                 poses[index, i] = game.body[:5]
+                changes[index, i] = game.changes
                 if i >= unseen:
                     game.draw(renderer, frames[index, i - unseen])
             game.frames = frames[index].copy()
 
         self._each(range(b), play)
         infos: list[dict[str, Any]] = [
-            {"pose": game.pose, "poses": path, "caption": game.describe(), "task": game.task.name} | game.task.info()
-            for game, path in zip(games, poses, strict=True)
+            {
+                "pose": game.pose, "poses": path, "changes": done, "caption": game.describe(), "task": game.task.name,
+                **game.task.info(),
+            }
+            for game, path, done in zip(games, poses, changes, strict=True)
         ]
         return Chunk(frames, rewards, terminated, infos)
 

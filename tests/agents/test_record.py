@@ -57,6 +57,16 @@ def test_an_episode_is_what_its_actions_do(tmp_path):
     assert np.abs(episode.frames[-1].astype(int) - chunk.frames[0, 0]).mean() < 12
 
 
+def test_what_the_hand_did_is_recorded_as_the_world_told(tmp_path):
+    record(RecordConfig(out=tmp_path, episodes=1, seed=11, task="free", hands=1.0, **SMALL | {"ticks": 160}))
+    episode = read_episode(list_episodes(tmp_path)[0])
+    assert episode.changes is not None and episode.changes.any() and not episode.changes[0].any()
+    world = VoxelWorld(frame_size=(32, 48), chunk=1)
+    world.reset([Start(seed=11)])
+    told = [world.step(action[None, None]).infos[0]["changes"][0] for action in episode.actions[1:]]
+    np.testing.assert_array_equal(episode.changes[1:], told)
+
+
 def test_a_policy_is_recorded_beside_the_explorer(tmp_path):
     """Its moves are held for whole chunks of four ticks; poses and rewards are those of its actions."""
     config = RecordConfig(out=tmp_path, episodes=1, seed=7, task="chop", player="autopilot", **SMALL)

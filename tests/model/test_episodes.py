@@ -266,3 +266,20 @@ def test_distances_go_with_the_episode(tmp_path):
     (tmp_path / "a.depth.npz").write_bytes(b"PK torn")
     with pytest.raises(UserError, match=r"a\.depth\.npz"):
         read_distances(tmp_path / "a")
+
+
+def test_what_the_hand_did_goes_with_the_frames_it_led_to(tmp_path):
+    frame = np.zeros((16, 16, 3), np.uint8)
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.first(frame)
+        for dug, placed in ((False, False), (True, False), (False, True)):
+            writer.add(noop(), frame, changes=(dug, placed))
+    assert [json.loads(line)["dug"] for line in (tmp_path / "a.jsonl").read_text().splitlines()] == [0, 1, 0, 0]
+    changes = read_episode(tmp_path / "a").changes
+    assert changes is not None and changes.tolist() == [[False] * 2, [False] * 2, [True, False], [False, True]]
+    lines = (tmp_path / "a.jsonl").read_text()
+    (tmp_path / "a.jsonl").write_text(lines.replace('"dug":1', '"dug":7'))
+    with pytest.raises(UserError, match="line 2: dug and placed must be 0 or 1"):
+        read_episode(tmp_path / "a")
+    (tmp_path / "a.jsonl").write_text(lines.replace('"dug":1,', ""))
+    assert read_episode(tmp_path / "a").changes is None

@@ -143,12 +143,12 @@ def test_news_is_what_differs_from_what_was_there_though_the_judge_foresaw_it():
         torch.randn(2, 1, 4, 4, 6, 8, generator=torch.Generator().manual_seed(0))
     ).unbind(0)
     spread = torch.full((1, 4, 4, 6, 1), 0.5)
-    foreseen = Guess(after, spread, before)
+    foreseen = Guess(after, spread, before, torch.zeros(1, 4, 2))
     assert (surprise(after, foreseen) > 1).float().mean() > 0.9  # unit vectors that have nothing to do with each other
     assert not surprise(before, foreseen).any()
     still = (after - before).square().mean(-1) / 0.25
     torch.testing.assert_close(surprise(after, foreseen), still)
-    vague = Guess(after, torch.full_like(spread, 0.9), (1 - 0.9**2) ** 0.5 * before)
+    vague = Guess(after, torch.full_like(spread, 0.9), (1 - 0.9**2) ** 0.5 * before, torch.zeros(1, 4, 2))
     assert (surprise(after, vague) > NEWS).float().mean() > 0.7
     assert (surprise(before, vague) < NEWS).all()
 

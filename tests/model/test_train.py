@@ -280,6 +280,7 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
                 "terminated": torch.zeros(frames, dtype=torch.bool),
                 "task": torch.tensor([number]),
                 "eyes": stamp[:, None].double().expand(-1, 5).contiguous(),
+                "changes": torch.full((frames, 2), torch.nan),
             },
             path,
         )
@@ -317,7 +318,7 @@ def test_clips_can_be_drawn_around_what_was_dug_or_placed(tmp_path: Path):
         {
             "latents": frames[:, None, None, None].expand(-1, 1, 1, 2).half().contiguous(), "actions": actions,
             "rewards": torch.zeros(400), "terminated": torch.zeros(400, dtype=torch.bool), "task": torch.tensor([0]),
-            "eyes": torch.zeros(400, 5, dtype=torch.float64),
+            "eyes": torch.zeros(400, 5, dtype=torch.float64), "changes": torch.full((400, 2), torch.nan),
         },
         path,
     )  # fmt: skip
@@ -331,6 +332,12 @@ def test_clips_can_be_drawn_around_what_was_dug_or_placed(tmp_path: Path):
     assert share(1.0) == 1
     assert share(0.0) < 0.12  # by chance 20 of 381 starts
     assert 0.4 < share(0.5) < 0.65
+    told = load_file(path)
+    told["changes"] = torch.zeros(400, 2)
+    told["changes"][[250, 290], [0, 1]] = 1  # where the world tells, nobody has to infer it from buttons
+    save_file(told, path)
+    data = LatentDataset.load([path], clip_frames=20)
+    assert torch.equal(data.deeds, torch.tensor([[250, 0], [290, 0]]))
 
 
 class Falling:

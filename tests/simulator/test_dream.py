@@ -62,6 +62,8 @@ def test_a_restored_game_goes_on_to_the_bit_also_in_another_world_object(world: 
         assert np.array_equal(one.frames, two.frames)
         assert np.array_equal(one.rewards, two.rewards)
         assert np.array_equal(one.terminated, two.terminated)
+        assert np.array_equal(one.infos[0]["changes"], two.infos[0]["changes"])
+    assert after[0].infos[0]["changes"].shape == (4, 2) and any(one.infos[0]["changes"].any() for one in after)
     other = DreamWorld(checkpoint=tiny_checkpoint, steps=2, task="chop")
     other.steps = 1  # the state knows with how many it was played
     assert np.array_equal(other.restore(state), shown)

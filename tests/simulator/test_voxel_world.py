@@ -454,6 +454,13 @@ def test_infos():
     assert info["task"] == "navigate" and info["poses"].shape == (4, 5) and info["poses"].dtype == np.float32
     assert np.allclose(info["poses"][-1], info["pose"])
     assert info["caption"].endswith("go to the beacon")
+    assert info["changes"].shape == (4, 2) and not info["changes"].any()
+    stand(world, 12.5, 40.0, 12.5, 0.0, 90.0)
+    physics.set_block(player_of(world)[0].grid, 12, 39, 12, block_types.LEAVES)
+    attack = np.broadcast_to(action(attack=1), (1, 4, action_space.ACTION_SIZE))
+    dug = np.concatenate([world.step(attack).infos[0]["changes"] for _ in range(2)])
+    assert dug[:, 0].nonzero()[0][:1].tolist() == [block_types.DIG_TICKS[block_types.LEAVES] - 1]
+    assert not dug[:, 1].any()
 
 
 def test_the_view_of_a_game_is_read_only():
