@@ -35,12 +35,14 @@ from latentcraft.model.motion import (
     Guess,
     action_features,
     changed_places,
+    hand_region,
     has_happened,
     place_features,
     some_at_once,
 )
 from latentcraft.model.refiner import Refiner
 from latentcraft.model.tasks import TASKS
+from latentcraft.model.touch import Touch
 
 STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Denoising step sizes the net is conditioned on; 8, 4, 2 or 1 steps make a chunk. The first is the finest."""
@@ -78,9 +80,8 @@ class DiTConfig:
     place: bool = False
     """Tell every token where in the frame it lies. Rotary positions say only how tokens lie to each other, and a hand
     works in the middle: without this, 2,000 steps taught a net nothing of blocks that break or are placed."""
-    hand: bool = False
-    """Tell every token what the hand changes, and how near to the middle it lies (hand.py); where there is a refiner,
-    another one draws the frames in which, or before which in their chunk, something was changed."""
+    touch_width: int = 0
+    """Width of the convolutions that draw what the hand has changed (touch.py), of which heads are told; 0 has none."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_size or self.head_size % 4:
@@ -198,7 +199,6 @@ class SpacetimeDiT(nn.Module):
         self.embed_past = nn.Linear(patch, width, bias=False)
         self.embed_moved = nn.Linear(patch + config.chunk * config.patch**2, width, bias=False)
         self.embed_place = nn.Linear(3 + len(CENTRES), width, bias=False) if config.place else None
-        self.embed_hand = nn.Linear(config.chunk * len(CHANGES) * AROUND, width, bias=False) if config.hand else None
         self.signal = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.step = nn.Embedding(len(STEP_SIZES), width)
         features = config.chunk * (NUM_BUTTONS + 4)
@@ -217,15 +217,16 @@ class SpacetimeDiT(nn.Module):
                 width=config.refiner_width, tokens=width, frames=config.chunk, channels=config.channels,
                 patch=config.patch, layers=config.refiner_layers,
             )  # fmt: skip
-        self.hand_refiner = None
-        if config.refiner_width and config.hand:
-            self.hand_refiner = Refiner(
-                width=config.refiner_width, tokens=width, frames=config.chunk, channels=config.channels,
-                patch=config.patch, layers=config.refiner_layers + 1,
-                further=config.chunk * (config.channels + len(CHANGES) * AROUND),
-            )  # fmt: skip
+        self.touch = None
+        if config.touch_width:
+            self.touch = Touch(
+                width=config.touch_width, condition=width, frames=config.chunk, channels=config.channels
+            )
         if heads:
             self.outcome_token = nn.Linear(width, width)
+            self.outcome_hand = None
+            if config.touch_width:
+                self.outcome_hand = nn.Linear(config.chunk * len(CHANGES) * AROUND, width, bias=False)
             self.outcome = nn.Linear(2 * width, config.chunk * (len(REWARD_BINS) + 1))
         self.init_weights()
 
@@ -247,11 +248,12 @@ class SpacetimeDiT(nn.Module):
             nn.init.zeros_(linear.weight)
         if self.embed_place is not None:  # so that a net that was trained without it can go on with it
             nn.init.zeros_(self.embed_place.weight)
-        if self.embed_hand is not None:
-            nn.init.zeros_(self.embed_hand.weight)
-        for refiner in (self.refiner, self.hand_refiner):
-            if refiner is not None:
-                refiner.init_weights()
+        if self.heads and self.outcome_hand is not None:
+            nn.init.zeros_(self.outcome_hand.weight)
+        if self.refiner is not None:
+            self.refiner.init_weights()
+        if self.touch is not None:
+            self.touch.init_weights()
 
     @property
     def temporal_layers(self) -> int:
@@ -273,6 +275,21 @@ class SpacetimeDiT(nn.Module):
         angles = signal.float()[..., None] * frequencies
         level = self.signal(torch.cat([angles.cos(), angles.sin()], -1).to(self.final.weight.dtype))
         return level + self.step(step) + (action + self.task(task)[:, None])[:, None]
+
+    def conditioned(
+        self, signal: Tensor, step: Tensor, actions: Tensor, task: Tensor, has_actions: Tensor | None = None
+    ) -> Tensor:  # fmt: skip
+        """Return what the layers are told of all that chunks are conditioned on, see :meth:`forward`: ``(b, g, t, d)``;
+        without the axis ``g`` in ``signal`` and ``step`` also without it here.
+        """
+        if has_actions is None:
+            has_actions = torch.ones(len(actions), dtype=torch.bool, device=actions.device)
+        features = action_features(actions, has_actions[:, None].expand(actions.shape[:2]))
+        action = self.action(features.to(self.final.weight.dtype))
+        action = torch.where(has_actions[:, None, None], action, self.no_action)  # (b, t, d)
+        if signal.ndim == 2:
+            return F.silu(self.condition(signal[:, None], step[:, None], action, task))[:, 0]
+        return F.silu(self.condition(signal, step, action, task))
 
     def forward(
         self, latents: Tensor, signal: Tensor, step: Tensor, actions: Tensor, *, has_actions: Tensor | None = None,
@@ -304,9 +321,7 @@ class SpacetimeDiT(nn.Module):
             has_actions = torch.ones(b, dtype=torch.bool, device=latents.device)
         if task is None:
             task = torch.zeros(b, dtype=torch.int64, device=latents.device)
-        features = action_features(actions, has_actions[:, None].expand(actions.shape[:2])).to(dtype)
-        action = torch.where(has_actions[:, None, None], self.action(features), self.no_action)  # (b, t, d)
-        c = F.silu(self.condition(signal, step, action, task))  # (b, g, t, d)
+        c = self.conditioned(signal, step, actions, task, has_actions)  # (b, g, t, d)
         if past is None:
             past = before(latents[:, 0]) if cache is None else cache.last[:, None]
         if guess is None:
@@ -318,9 +333,6 @@ class SpacetimeDiT(nn.Module):
         x = x + self.embed_moved(told.to(dtype)) + c[..., None, :]
         if self.embed_place is not None:
             x = x + self.embed_place(place_features(h // side, w // side, latents.device).to(dtype))
-        if self.embed_hand is not None:
-            changed = rearrange(changed_places(guess.changes, h // side, w // side), "b t f n e -> b t n (f e)")
-            x = x + self.embed_hand(changed.to(dtype))[:, None]
 
         space = grid_angles(h // side, w // side, size, latents.device)
         if cache is None:
@@ -354,40 +366,34 @@ class SpacetimeDiT(nn.Module):
             start = [part.expand(-1, g, -1, -1, -1, -1, -1)[:, copies] for part in (mean, spread)]
             seen = torch.cat([latents[:, copies], *start], -1).to(dtype)
             drawn = self.refiner(features[:, copies], c[:, copies], seen).float()
-            if self.hand_refiner is not None:
-                drawn = drawn + self.worked(features[:, copies], c[:, copies], seen, past, guess.changes)
             y = y + (torch.cat([torch.zeros_like(y[:, :1]), drawn], 1) if g > 1 else drawn)
+        if self.touch is not None and details:
+            y = self.touched(y, latents, guess, past, c)
         y = mean + spread * y
-        return Prediction(y, self.outcomes(x[:, 0], c[:, 0]), torch.stack(keys), torch.stack(values))
+        outcomes = self.outcomes(x[:, 0], c[:, 0], guess.changes, (h // side, w // side))
+        return Prediction(y, outcomes, torch.stack(keys), torch.stack(values))
 
-    def worked(self, features: Tensor, condition: Tensor, seen: Tensor, past: Tensor, changes: Tensor) -> Tensor:
-        """Return what is drawn where the hand changed something, as :class:`Refiner` does; zeros elsewhere.
-
-        Args:
-            features: ``(b, g, t, n, d)``.
-            condition: ``(b, g, t, d)``.
-            seen: ``(b, g, t, f, h, w, 2 * c + 1)``.
-            past: the chunk before each, ``(b, t, f, h, w, c)``.
-            changes: ``(b, t, f, 2)``.
+    def touched(self, y: Tensor, latents: Tensor, guess: Guess, past: Tensor, condition: Tensor) -> Tensor:
+        """Return the prediction ``y``, in units of the guess's spread, with what the hand has changed drawn anew; all
+        arguments as in :meth:`forward`, ``condition (b, g, t, d)``.
         """
-        assert self.hand_refiner is not None
-        b, g, t, f, h, w, _ = seen.shape
-        out = torch.zeros(b * t, g, f, h, w, self.config.channels, device=seen.device)
-        happened = has_happened(changes).flatten(0, 1)
-        places = rearrange(changed_places(changes, h, w), "b t f (h w) e -> (b t) (f e) h w", w=w)
-        before = rearrange(past, "b t f h w c -> (b t) (f c) h w")
-        further = torch.cat([before.float(), places], 1).to(seen.dtype)
-        features, condition, seen = (part.transpose(1, 2).flatten(0, 1) for part in (features, condition, seen))
-        for rows in some_at_once(happened.any(-1)):
-            told = further[rows, None].expand(-1, g, -1, -1, -1)
-            drawn = self.hand_refiner(
-                *(part[rows][:, :, None] for part in (features, condition, seen)), told[:, :, None]
-            ).float()[:, :, 0]
-            out = out.index_add(0, rows, drawn * happened[rows, None, :, None, None, None])
-        return out.unflatten(0, (b, t)).transpose(1, 2)
+        assert self.touch is not None
+        b, g, t, _, h, w, _ = y.shape
+        where = hand_region(guess.changes, h, w).flatten(0, 1)[:, None]  # (b * t, 1, f, h, w, 1)
+        mean, spread, before, changes = (
+            part.flatten(0, 1)[:, None].expand(-1, g, *part.shape[2:])
+            for part in (guess.mean, guess.spread, past, guess.changes)
+        )
+        y, latents, condition = (part.transpose(1, 2).flatten(0, 1) for part in (y, latents, condition))
+        for rows in some_at_once(has_happened(guess.changes).flatten(0, 1).any(-1)):
+            told = (part[rows].flatten(0, 1) for part in (latents, mean, spread, before, changes, condition))
+            drawn = self.touch(*told).unflatten(0, (len(rows), g))
+            y = y.index_copy(0, rows, torch.where(where[rows], drawn, y[rows]))
+        return y.unflatten(0, (b, t)).transpose(1, 2)
 
-    def outcomes(self, x: Tensor, condition: Tensor) -> Outcomes:
-        """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``.
+    def outcomes(self, x: Tensor, condition: Tensor, changes: Tensor, grid: tuple[int, int]) -> Outcomes:
+        """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``, of a ``grid`` of tokens, and
+        what the hand ``changes (b, t, f, 2)``.
 
         Without heads nothing is paid and nothing ends.
         """
@@ -396,7 +402,11 @@ class SpacetimeDiT(nn.Module):
             paid = torch.full((*shape, len(REWARD_BINS)), -NEVER, device=x.device)
             paid[..., REWARD_BINS.index(0.0)] = NEVER
             return Outcomes(paid, torch.full(shape, -NEVER, device=x.device))
-        pooled = F.relu(self.outcome_token(rms_norm(x))).square().mean(-2)
+        tokens = self.outcome_token(rms_norm(x))
+        if self.outcome_hand is not None:
+            changed = rearrange(changed_places(changes, *grid), "b t f n e -> b t n (f e)")
+            tokens = tokens + self.outcome_hand(changed.to(tokens.dtype))
+        pooled = F.relu(tokens).square().mean(-2)
         logits = self.outcome(torch.cat([pooled, condition], -1))
         logits = rearrange(logits, "b t (f k) -> b t f k", f=self.config.chunk)
         return Outcomes(logits[..., :-1], logits[..., -1])

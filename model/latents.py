@@ -175,15 +175,18 @@ class LatentDataset:
             around = low + (torch.rand(batch, generator=generator) * room).long()
             chosen = (torch.rand(batch, generator=generator) < share) & (room > 0)
             picks = torch.where(chosen, around, picks)
-        picks = picks[mine]
-        index = picks[:, None] + torch.arange(frames)
-        shape = (len(picks), chunks, chunk)
+        return self.clips(picks[mine], chunks, chunk)
+
+    def clips(self, first: Tensor, chunks: int, chunk: int) -> Clips:
+        """Return the clips of ``chunks`` chunks of ``chunk`` frames that begin at the frames ``first (k,)``."""
+        index = first[:, None] + torch.arange(chunks * chunk)
+        shape = (len(first), chunks, chunk)
         return Clips(
             self.latents[index].float().unflatten(1, shape[1:]),
             self.actions[index].unflatten(1, shape[1:]),
             self.rewards[index].reshape(shape),
             self.terminated[index].reshape(shape),
-            self.task[picks],
+            self.task[first],
             self.eyes[index].unflatten(1, shape[1:]),
             self.changes[index].unflatten(1, shape[1:]),
         )

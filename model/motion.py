@@ -42,6 +42,8 @@ CENTRES = (0.05, 0.12, 0.3)
 """Widths, in frame heights, of the bumps at the middle of the frame that tell a place how near to it it lies."""
 AROUND = 4 + len(CENTRES)
 """Numbers by which a place tells the hand's changes how near to the middle it lies, see :func:`changed_places`."""
+REACH = 0.6
+"""How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
 FORESEEN = 0.5
 """Largest spread by which news is measured. Two pictures that have nothing to do with each other differ by 2. Of the
 positions in which something really broke or appeared under the hand 75 % are news so, and 29 % without the bound."""
@@ -168,6 +170,15 @@ def place_features(h: int, w: int, device: torch.device) -> Tensor:
 def has_happened(changes: Tensor) -> Tensor:
     """Return in which frames the hand has changed something in their chunk, ``(..., f, 2) -> bool (..., f)``."""
     return (changes.cumsum(-2) > 0).any(-1)
+
+
+def hand_region(changes: Tensor, h: int, w: int) -> Tensor:
+    """Return where the hand may have changed a picture, ``bool (..., f, h, w, 1)``: within :data:`REACH` of its middle
+    in the frames that :func:`has_happened` names.
+    """
+    y, x = coordinates(h, w, changes.device)
+    near = (y.square() + x.square() < REACH**2)[..., None]
+    return has_happened(changes)[..., None, None, None] & near
 
 
 def some_at_once(chosen: Tensor) -> Sequence[Tensor]:

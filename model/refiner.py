@@ -14,9 +14,7 @@ from torch import Tensor, nn
 class Refiner(nn.Module):
     """From token features and latents to a correction of the latents; begins as none at all."""
 
-    def __init__(
-        self, *, width: int, tokens: int, frames: int, channels: int, patch: int, layers: int, further: int = 0
-    ):  # fmt: skip
+    def __init__(self, *, width: int, tokens: int, frames: int, channels: int, patch: int, layers: int):
         """Shape it.
 
         Args:
@@ -26,11 +24,10 @@ class Refiner(nn.Module):
             channels: of a latent, ``c``.
             patch: latents per side in a token.
             layers: 3x3 convolutions between the first and the last.
-            further: channels that it is told besides what denoising started from.
         """
         super().__init__()
         self.frames, self.patch = frames, patch
-        self.read = nn.Conv2d(frames * (2 * channels + 1) + further, width, 3, padding=1)
+        self.read = nn.Conv2d(frames * (2 * channels + 1), width, 3, padding=1)
         self.spread = nn.Linear(tokens, width * patch**2)
         self.modulation = nn.Linear(tokens, 2 * width * layers)
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(layers))
@@ -43,21 +40,17 @@ class Refiner(nn.Module):
         assert self.write.bias is not None
         nn.init.zeros_(self.write.bias)
 
-    def forward(self, features: Tensor, condition: Tensor, told: Tensor, further: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, condition: Tensor, told: Tensor) -> Tensor:
         """Return a correction ``(b, g, t, f, h, w, c)``.
 
         Args:
             features: of the tokens, normalised, ``(b, g, t, n, d)``.
             condition: see :meth:`latentcraft.model.dit.SpacetimeDiT.condition`, ``(b, g, t, d)``.
             told: noised latents, the guess's mean and its spread side by side, ``(b, g, t, f, h, w, 2 * c + 1)``.
-            further: whatever else it is told, ``(b, g, t, e, h, w)``.
         """
         b, g, t, _, h, _, _ = told.shape
         sizes = {"h": h // self.patch, "p": self.patch, "q": self.patch}
-        seen = rearrange(told, "b g t f h w c -> (b g t) (f c) h w")
-        if further is not None:
-            seen = torch.cat([seen, further.flatten(0, 2)], 1)
-        hidden = self.read(seen)
+        hidden = self.read(rearrange(told, "b g t f h w c -> (b g t) (f c) h w"))
         hidden = hidden + rearrange(
             self.spread(features), "b g t (h w) (c p q) -> (b g t) c (h p) (w q)", **sizes
         )  # fmt: skip

@@ -56,12 +56,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     autoencoder = Autoencoder(
         AutoencoderConfig(encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths)
     )
-    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6, hand=True))
+    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6, touch_width=16))
     motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2), hand=True))
     for name, parameter in (*motion.named_parameters(), *dit.named_parameters()):
         if not parameter.any():
             # A random hand changes something in nearly every chunk: what follows from that is to be small.
-            torch.nn.init.normal_(parameter, std=0.02 if "hand" in name else 0.2)
+            torch.nn.init.normal_(parameter, std=0.02 if "hand" in name or "touch" in name else 0.2)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     depth = DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))
     scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16)))

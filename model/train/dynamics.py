@@ -13,7 +13,7 @@ from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Guess, Motion, coordinates, surprise
+from latentcraft.model.motion import Guess, Motion, surprise
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,
@@ -40,14 +40,11 @@ from latentcraft.model.train.samples import save_rows
 
 FREE_CHUNKS = 10
 """Chunks that are dreamed without any guidance at most."""
-REACH = 0.5
-"""How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
-HAND = ("embed_hand", "hand_refiner")
-"""Parts of the transformer that know of the hand."""
 OWN_STEPS = 2
 """Denoising steps of the net's own rollouts in training; fewer are cheaper and err a little more."""
 NOT_MATRICES = (
     "embed", "signal.", "step.", "action.", "task.", "modulation", "final", "outcome", "refiner.read", "refiner.write",
+    "touch.read", "touch.write",
 )  # fmt: skip
 """Weights of the transformer that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
 
@@ -90,13 +87,6 @@ class DynamicsStageConfig:
     news_weight: float = 0.0
     """Additional weight of the squared error wherever the truth is news (:data:`latentcraft.model.scene.NEWS`) to the
     guess: something broke, was placed or came into view."""
-    anchor: bool = False
-    """Hold on to what the checkpoint it began with can do: outside of what the hand works on (:func:`worked_on`) the
-    target is what that net says, not the truth. For teaching an old net a new trick without a critic, which would
-    otherwise unlearn to be sharp (learning without forgetting, arXiv 1606.09282)."""
-    only_hand: bool = False
-    """Train only what draws where the hand changed something; elsewhere the net stays as it is to the bit, but for what
-    it is told of the hand. Needs ``model.hand=true``."""
     wear_share: float = 0.15
     """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""
     action_dropout: float = 0.1
@@ -117,29 +107,10 @@ class DynamicsStageConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Step sizes."""
 
-    def __post_init__(self) -> None:
-        if self.only_hand and not self.model.hand:
-            raise UserError("dynamics.only_hand=true needs dynamics.model.hand=true")
-
 
 def flat(part: Any) -> Any:
     """Join the first two axes, of clips and chunks, of a tensor or a guess."""
     return Guess(*(entry.flatten(0, 1) for entry in part)) if isinstance(part, Guess) else part.flatten(0, 1)
-
-
-def worked_on(changes: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    """Return where the hand changes the picture, ``bool (b, t, f, h, w, 1)``: around its middle, from the frame of a
-    change to the end of that chunk.
-
-    Args:
-        changes: ``(b, t, f, 2)``.
-        h: height of the grid of latents.
-        w: its width.
-    """
-    happened = (changes.nan_to_num().cumsum(2) > 0).any(-1)
-    y, x = coordinates(h, w, changes.device)
-    distance = (y.square() + x.square())[None, None, None, :, :, None]
-    return happened[..., None, None, None] & (distance < REACH**2)
 
 
 class DynamicsStage:
@@ -150,31 +121,21 @@ class DynamicsStage:
     def __init__(
         self, config: DynamicsStageConfig, data: LatentDataset, held_out: LatentDataset, autoencoder: Autoencoder,
         motion: Motion, scene: Scene | None = None, *, seed: int, dtype: torch.dtype, device: str = "cpu",
-        ranks: Ranks = ALONE, anchor: SpacetimeDiT | None = None,
+        ranks: Ranks = ALONE,
     ):  # fmt: skip
-        """Prepare to train on ``data`` and validate on ``held_out``.
-
-        Raises:
-            UserError: ``config.anchor`` without the net to hold on to.
-        """
+        """Prepare to train on ``data`` and validate on ``held_out``."""
         torch.manual_seed(seed)
         self.config, self.seed, self.data, self.device, self.ranks = config, seed, data, device, ranks
         self.autoencoder, self.guess = autoencoder, Guesser(autoencoder, motion, scene)
         self.grounds = digest(autoencoder) + digest(motion) + (digest(scene.depth) if scene is not None else "")
         model = config.model
         network = SpacetimeDiT(model).to(device)
-        if config.only_hand:
-            for name, parameter in network.named_parameters():
-                parameter.requires_grad_(name.startswith(HAND))
         # Masters are taken in fp32, before the network itself is rounded.
         self.optimizer = MasterOptimizer(
             network, config.optimizer, not_matrices=NOT_MATRICES, peers=ranks
         )
         self.network = network.to(dtype=dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        if config.anchor and anchor is None:
-            raise UserError("dynamics.anchor=true holds on to a checkpoint; give begin=FILE.safetensors")
-        self.anchor = anchor if config.anchor else None
         self.adversary = None
         if config.adversary.weight:
             self.adversary = Adversary(
@@ -228,10 +189,6 @@ class DynamicsStage:
         alone = self.adversary is not None and step < config.adversary.alone
         with torch.set_grad_enabled(not alone):
             prediction = batch.run(self.forward)
-        if self.anchor is not None and not largest:
-            with torch.no_grad():
-                said = batch.run(self.anchor).latents[:, 1:].float()
-            target = torch.where(worked_on(clips.changes, *clips.latents.shape[3:5])[:, None], target, said)
         weight = None
         if config.news_weight:
             weight = (1 + config.news_weight * (surprise(clips.latents, guess) > NEWS))[:, None]
@@ -279,7 +236,7 @@ class DynamicsStage:
             self.network, self.guess, clips, first.to(self.device), generator, steps=OWN_STEPS,
             has_actions=has_actions.to(self.device), guided=guided.to(self.device), ranks=self.ranks,
         )  # fmt: skip
-        return torch.stack([chunk for chunk, _ in along], 1)
+        return torch.stack([dreamt.chunk for dreamt in along], 1)
 
     def teacher(self, batch: Noised) -> Denoiser:
         """Return the averaged net as a denoiser of other copies beside ``batch``'s context."""

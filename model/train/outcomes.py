@@ -30,7 +30,7 @@ DENOISING = (1, 2, 4)
 """Denoising steps of the dreams, drawn for each step of training: one step makes other pictures than four."""
 DEED = 0.5
 """Reward of a tick from which on something was done for it, rather than come nearer to."""
-HEADS = ("outcome_token", "outcome")
+HEADS = ("outcome_token", "outcome_hand", "outcome")
 """Parts of the transformer that learn."""
 
 
@@ -74,7 +74,7 @@ class OutcomesStage:
             raise UserError("the episodes have no task that pays; record some (task=mix), or set outcomes.steps=0")
         if not len(self.held_out.spans):
             self.held_out = self.data
-        self.network = nn.ModuleDict({name: getattr(dit, name) for name in HEADS}).requires_grad_(True)
+        self.network = nn.ModuleDict({k: v for k, v in dit.named_children() if k in HEADS}).requires_grad_(True)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = MasterOptimizer(self.network, config.optimizer, not_matrices=HEADS, peers=ranks)
 
@@ -103,8 +103,8 @@ class OutcomesStage:
         steps = DENOISING[int(torch.randint(len(DENOISING), (), generator=generator))]
         first = ranks.share(first).to(self.device)
         said = [
-            outcomes
-            for _, outcomes in dream_along(
+            dreamt.outcomes
+            for dreamt in dream_along(
                 self.dit, self.guesser, clips, first, generator, steps=steps, ranks=ranks, told=False
             )
         ]

@@ -1,6 +1,7 @@
 """The net's own dreams of recorded clips: the same actions, and a memory of what it showed, as in play."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 
@@ -8,6 +9,7 @@ from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.dit import Outcomes, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips
+from latentcraft.model.motion import Guess
 from latentcraft.model.sampler import commit, denoise
 from latentcraft.model.train.ranks import ALONE, Ranks
 
@@ -15,11 +17,22 @@ UNKNOWN = 0.9
 """Spread of the motion guess from which on a position counts as unknown (a correlation of 0.44)."""
 
 
+class Dreamt(NamedTuple):
+    """A chunk of clips along which a net dreams."""
+
+    chunk: torch.Tensor
+    """True or dreamed, ``(b, f, h, w, c)``."""
+    outcomes: Outcomes
+    """What the heads say of it."""
+    guess: Guess
+    """What its denoising started from, or would have."""
+
+
 def dream_along(
     network: SpacetimeDiT, guesser: Guesser, clips: Clips, first: torch.Tensor, generator: torch.Generator, *,
     steps: int, has_actions: torch.Tensor | None = None, guided: torch.Tensor | None = None, ranks: Ranks = ALONE,
     told: bool = True,
-) -> Iterator[tuple[torch.Tensor, Outcomes]]:  # fmt: skip
+) -> Iterator[Dreamt]:  # fmt: skip
     """Go through ``clips`` chunk by chunk: true ones at first, from then on as the net dreams them.
 
     Only the outcomes can have gradients, where the net's weights ask for them.
@@ -37,7 +50,7 @@ def dream_along(
         told: what the hand changes is known from the recording; False lets the hand net say, as in play.
 
     Yields:
-        Each chunk ``(b, f, h, w, c)``, true or dreamed, and what the heads say of it.
+        One chunk after the other.
     """
     b, _, *shape = clips.latents.shape
     cache = network.empty_cache(b, (shape[1], shape[2]))
@@ -63,4 +76,4 @@ def dream_along(
         )
         with torch.no_grad():
             shown = guesser.show(chunk, guess, places, last_only=True).frames[:, -1]
-        yield chunk, outcomes
+        yield Dreamt(chunk, outcomes, guess)

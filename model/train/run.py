@@ -1,4 +1,4 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, hand, motion, dynamics, outcomes; the same command resumes.
+"""``latentcraft train``: autoencoder, encode, depth, body, hand, motion, dynamics, touch, outcomes; each resumes.
 
 ``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
 """
@@ -36,10 +36,11 @@ from latentcraft.model.train.motion import MotionStage, MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStage, OutcomesStageConfig
 from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
+from latentcraft.model.train.touch import TouchStage, TouchStageConfig
 
 NETS = ("autoencoder", "depth", "body", "hand", "motion", "dynamics")
 """Stages that have a net of their own."""
-STAGES = (*NETS, "outcomes")
+STAGES = (*NETS, "touch", "outcomes")
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,10 @@ class TrainConfig:
     """Stage 6."""
     dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 7."""
+    touch: TouchStageConfig = field(default_factory=TouchStageConfig)
+    """Stage 8, where episodes tell what the hand did."""
     outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
-    """Stage 8."""
+    """Stage 9."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -133,7 +136,9 @@ class TrainConfig:
             ("hand.steps", self.hand.steps), ("hand.batch", self.hand.batch),
             ("hand.optimizer.warmup", self.hand.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
-            ("dynamics.batch", self.dynamics.batch), ("outcomes.batch", self.outcomes.batch),
+            ("dynamics.batch", self.dynamics.batch), ("touch.batch", self.touch.batch),
+            ("touch.moments", self.touch.moments), ("touch.optimizer.warmup", self.touch.optimizer.warmup),
+            ("outcomes.batch", self.outcomes.batch),
             ("dynamics.bootstrap_stage", self.dynamics.bootstrap_stage), ("dynamics.copies", self.dynamics.copies),
             ("autoencoder.optimizer.warmup", self.autoencoder.optimizer.warmup),
             ("motion.optimizer.warmup", self.motion.optimizer.warmup),
@@ -281,13 +286,19 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         return
     motion = fourth.result()
     del fourth
-    anchor = None if begun is None else begun.dit
-    last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, anchor=anchor, **alike)
+    last = DynamicsStage(config.dynamics, data, check_data, autoencoder, motion, scene, **alike)
     further = run(last, config.dynamics.steps, None if begun is None else begun.dit)
     dit, guesser = last.result(), last.guess
     del last
     if DynamicsStage.name in inherited:
-        inherited.add(OutcomesStage.name)  # heads are parts of that net
+        inherited |= {TouchStage.name, OutcomesStage.name}  # parts of that net
+    learns = config.touch.steps and TouchStage.name not in config.keep and dit.touch is not None
+    if further and learns and len(data.that_tell().deeds):
+        idle = saved_step(TouchStage.name, out) >= config.touch.steps
+        touch = TouchStage(config.touch, data, check_data, guesser, dit, idle=idle, **alike)
+        further = run(touch, config.touch.steps, None)
+        dit = touch.result()
+        del touch
     if further and config.outcomes.steps and OutcomesStage.name not in config.keep:
         heads = OutcomesStage(config.outcomes, data, check_data, guesser, dit, **alike)
         done[heads.name] = run_stage(heads, loop(config.outcomes.steps), out, ranks)

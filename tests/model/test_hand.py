@@ -17,7 +17,7 @@ from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.hand import DUE, Grip, HandConfig, HandNet, work
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.motion import AROUND, Guess, Motion, MotionConfig, changed_places, place_features
+from latentcraft.model.motion import AROUND, Guess, Motion, MotionConfig, changed_places, hand_region, place_features
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.scene import Place, Scene, SceneConfig
 from latentcraft.model.train.bench import random_dataset
@@ -121,12 +121,18 @@ def test_places_are_told_of_changes_from_their_frame_on():
     torch.testing.assert_close(told[1, 3, :, 0, 1:], place_features(4, 6, changes.device))
 
 
+def test_hands_change_what_is_around_the_middle_from_then_to_the_end_of_the_chunk():
+    changes = torch.zeros(1, 3, 4, 2)
+    changes[0, 1, 2, 1] = 1
+    where = hand_region(changes, 12, 20)[0, ..., 0]
+    assert where[1, :, 5, 9].tolist() == [False, False, True, True]
+    assert not where[[0, 2]].any() and not where[:, :, :, :2].any() and where[1, 2, 1, 9]
+
+
 def nets() -> tuple[Motion, SpacetimeDiT]:
     torch.manual_seed(0)
     motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2), hand=True))
-    dit = SpacetimeDiT(
-        DiTConfig(width=32, depth=3, head_size=16, context=5, refiner_width=16, refiner_layers=1, hand=True)
-    )
+    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=5, touch_width=16))
     for parameter in (*motion.parameters(), *dit.parameters()):
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
@@ -153,7 +159,6 @@ def test_a_change_is_judged_and_drawn_from_its_frame_on_and_one_world_does_not_h
     def dream(what: torch.Tensor) -> torch.Tensor:
         return dit(latents, *level, guess=guess._replace(changes=what[:, None])).latents[:, 0, 0]
 
-    dit.embed_hand = None  # what is told to tokens moves all frames of the chunk
     before, after = dream(0 * changes), dream(changes)
     assert torch.equal(before[[0, 2]], after[[0, 2]]) and torch.equal(before[1, :2], after[1, :2])
     assert not torch.equal(before[1, 2:], after[1, 2:])

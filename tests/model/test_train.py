@@ -28,6 +28,7 @@ from latentcraft.model.train.dynamics import DynamicsStageConfig
 from latentcraft.model.train.motion import JUDGING, MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStageConfig
 from latentcraft.model.train.run import TrainConfig, main
+from latentcraft.model.train.touch import TouchStageConfig
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
 QUICK = OptimizerConfig(warmup=5)
@@ -48,7 +49,9 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 x = (x + 4 * int(action[3])) % 40
                 shown = frame.copy()
                 shown[12:20, x : x + 8] = 220
-                writer.add(action, shown, reward=float(tick % 10 == 0), terminated=tick == 49)
+                writer.add(
+                    action, shown, reward=float(tick % 10 == 0), terminated=tick == 49, changes=(x == 0, tick % 9 == 0)
+                )
     return directory
 
 
@@ -71,8 +74,13 @@ def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig
             bootstrap_share=0.5, bootstrap_start=3, bootstrap_stage=3, own_start=2, grid_share=0.3, clip_chunks=4,
             news_weight=3.0,
             model=DiTConfig(
-                width=32, depth=3, head_size=16, context=5, refiner_width=16, refiner_layers=1, place=True
+                width=32, depth=3, head_size=16, context=5, refiner_width=16, refiner_layers=1, place=True,
+                touch_width=16,
             ),
+            adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK),
+        ),
+        touch=TouchStageConfig(
+            steps=5, batch=4, moments=12, optimizer=QUICK,
             adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK),
         ),
         outcomes=OutcomesStageConfig(steps=4, batch=2, chunks=6),
@@ -231,6 +239,9 @@ def test_a_changed_autoencoder_encodes_anew_and_what_learned_with_the_old_one_is
     with pytest.raises(UserError, match="another autoencoder, scene or motion net"):
         main(longer)
     (config.out / "dynamics.state.pt").unlink()
+    with pytest.raises(UserError, match="on the guesses of other nets"):
+        main(longer)
+    (config.out / "touch.state.pt").unlink()
     with pytest.raises(UserError, match="on the dreams of another transformer"):
         main(longer)
     (config.out / "outcomes.state.pt").unlink()

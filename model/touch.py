@@ -1,0 +1,72 @@
+"""Touch: what a hand leaves behind, drawn around the middle of the picture: a hole, a block, what was behind it.
+
+What changes at once and completely is a task of its own. The transformer learns from everything that comes into view,
+and in little of that a hand was at work; a few convolutions that see nothing but changes learn them from far fewer
+pictures. They predict, like it, the clean latents from noised ones at any signal level, and take its place where the
+hand has changed something (experts for parts of the denoising task: eDiff-I, arXiv 2211.01324).
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from latentcraft.model.episodes import CHANGES
+from latentcraft.model.motion import AROUND, changed_places
+
+DILATIONS = (1, 2, 4, 2, 1, 1)
+"""Of the convolutions: together they see from the middle to the block in the hand."""
+
+
+class Touch(nn.Module):
+    """From noised latents, the guess and the picture before to a prediction in units of the guess's spread."""
+
+    def __init__(self, *, width: int, condition: int, frames: int, channels: int):
+        """Shape it.
+
+        Args:
+            width: channels of the convolutions.
+            condition: width of the transformer's conditioning, see
+                :meth:`latentcraft.model.dit.SpacetimeDiT.condition`.
+            frames: in a chunk, ``f``.
+            channels: of a latent, ``c``.
+        """
+        super().__init__()
+        self.frames = frames
+        told = frames * (3 * channels + 1 + len(CHANGES) * AROUND)
+        self.read = nn.Conv2d(told, width, 3, padding=1)
+        self.modulation = nn.Linear(condition, 2 * width * len(DILATIONS))
+        self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=rate, dilation=rate) for rate in DILATIONS)
+        self.write = nn.Conv2d(width, frames * channels, 3, padding=1)
+
+    def init_weights(self) -> None:
+        """Begin with the guess's mean."""
+        for layer in (self.modulation, self.write):
+            nn.init.zeros_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, latents: Tensor, mean: Tensor, spread: Tensor, past: Tensor, changes: Tensor, condition: Tensor
+    ) -> Tensor:  # fmt: skip
+        """Predict ``(k, f, h, w, c)``, fp32.
+
+        Args:
+            latents: noised, ``(k, f, h, w, c)``.
+            mean: of the guess, ``(k, f, h, w, c)``.
+            spread: of the guess, ``(k, f, h, w, 1)``.
+            past: the chunk before, ``(k, f, h, w, c)``.
+            changes: ``(k, f, 2)``.
+            condition: ``(k, d)``.
+        """
+        _, f, h, w, _ = latents.shape
+        dtype = self.write.weight.dtype
+        seen = torch.cat([latents.float(), mean.float(), spread.float(), past.float()], -1)
+        seen = rearrange(seen, "k f h w c -> k (f c) h w")
+        places = rearrange(changed_places(changes, h, w), "k f (h w) e -> k (f e) h w", w=w)
+        hidden = self.read(torch.cat([seen, places], 1).to(dtype))
+        modulation = self.modulation(condition.to(dtype))[..., None, None].chunk(2 * len(self.layers), 1)
+        for layer, shift, scale in zip(self.layers, modulation[::2], modulation[1::2], strict=True):
+            normal = hidden * torch.rsqrt(hidden.square().mean(1, keepdim=True) + 1e-5)
+            hidden = hidden + layer(F.silu(normal * (1 + scale) + shift))
+        return rearrange(self.write(F.silu(hidden)), "k (f c) h w -> k f h w c", f=f).float()

@@ -1,0 +1,255 @@
+"""Stage 8: the touch learns what a hand leaves behind, from the moments at which it changed something.
+
+Such moments are few, and all that comes before them in a dream (memory, flow, the judge) is frozen by now. So they are
+gathered once, each with the guess that denoising starts from, and then seen again and again under other noise.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from latentcraft.errors import UserError
+from latentcraft.model.checkpoint import digest
+from latentcraft.model.dit import SpacetimeDiT
+from latentcraft.model.guesser import Guesser
+from latentcraft.model.latents import LatentDataset
+from latentcraft.model.motion import Guess, hand_region
+from latentcraft.model.objective import Wear, add_noise, sample_grid, squared_error, worn
+from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.touch import Touch
+from latentcraft.model.train.adversary import Adversary, AdversaryConfig
+from latentcraft.model.train.ranks import ALONE, Ranks
+from latentcraft.model.train.rollout import dream_along
+from latentcraft.model.train.samples import save_rows
+
+CONTEXT = 2
+"""Chunks that memory has seen before the one in which something changes."""
+CHECKED = 96
+"""Held-out moments that are looked at."""
+TOGETHER = 16
+"""Clips that are gathered at once."""
+NOT_MATRICES = ("read", "modulation", "write")
+"""Weights that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
+
+
+@dataclass(frozen=True)
+class TouchStageConfig:
+    """Training of the touch."""
+
+    steps: int = 0
+    """Optimiser steps; 0 leaves it as the transformer's stage made it."""
+    batch: int = 48
+    """Moments a step."""
+    moments: int = 8000
+    """Moments that are gathered, in about 10 minutes on two cores; more are not there in a set that has fewer."""
+    own_share: float = 0.5
+    """Share of moments before which the net has dreamed by itself: what a hand works on looks otherwise there, and
+    often lacks its outline. It takes four times as long to gather them."""
+    own_chunks: int = 4
+    """For how many chunks it has."""
+    wear_share: float = 0.15
+    """Of the others, the share of pasts whose colours drift, and of those that blur, as dreamed ones do."""
+    adversary: AdversaryConfig = field(default_factory=lambda: AdversaryConfig(weight=0.0))
+    """A critic that asks for what looks real, see there."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(matrix_lr=0.02, other_lr=1e-3, warmup=30, decay_share=0.5, ema=0.99)
+    )
+    """Step sizes."""
+
+
+class Moments(NamedTuple):
+    """Chunks in which a hand changed something; leading axis ``k``."""
+
+    latents: Tensor
+    """What came, ``float16 (k, f, h, w, c)``."""
+    past: Tensor
+    """The chunk before, as it was shown to the nets, same shape."""
+    guess: Guess
+    """``float16``."""
+    actions: Tensor
+    """``(k, f, a)``."""
+    task: Tensor
+    """``int64 (k,)``."""
+
+    def pick(self, index: Tensor, device: str) -> "Moments":
+        """Return some of them in fp32."""
+        guess = Guess(*(part[index].float().to(device) for part in self.guess))
+        latents, past, actions = (part[index].float().to(device) for part in (self.latents, self.past, self.actions))
+        return Moments(latents, past, guess, actions, self.task[index].to(device))
+
+
+@torch.no_grad()
+def gather(
+    data: LatentDataset, guesser: Guesser, dit: SpacetimeDiT, config: TouchStageConfig, count: int,
+    generator: torch.Generator, *, device: str = "cpu", quiet: bool = True,
+) -> Moments:  # fmt: skip
+    """Gather ``count`` moments of ``data``, or all if there are fewer, with what the nets make of the chunks before.
+
+    Raises:
+        UserError: ``data`` has none.
+    """
+    chunk, before = dit.config.chunk, CONTEXT + config.own_chunks
+    first, length = data.spans.unbind(-1)
+    moment, owner = data.deeds.unbind(-1)
+    phase = torch.randint(chunk, (len(moment),), generator=generator)
+    start = moment - phase - before * chunk
+    fits = (start >= first[owner]) & (start + (before + 1) * chunk <= (first + length)[owner])
+    start = start[fits]
+    if not len(start):
+        raise UserError("no episode tells what a hand did; record some, or set touch.steps=0")
+    start = start[torch.randperm(len(start), generator=generator)[:count]]
+    parts: list[Moments] = []
+    for some in tqdm(start.split(TOGETHER), desc="gather", unit="batch", mininterval=2.0, disable=quiet):
+        own = torch.rand((), generator=generator).item() < config.own_share
+        clips = data.clips(some, before + 1, chunk).to(device)
+        if own:
+            begins = torch.full((len(some),), CONTEXT, device=device)
+            *_, previous, last = dream_along(dit, guesser, clips, begins, generator, steps=1)
+            past, guess = previous.chunk, last.guess
+        else:
+            clips = clips.last(CONTEXT + 1)
+            wear = Wear.draw(len(some), clips.latents.shape[-1], config.wear_share, generator)
+            shown = torch.cat([torch.zeros_like(clips.latents[:, :1]), worn(clips.latents[:, :-1], wear)], 1)
+            guess = guesser.along(shown, clips.actions, eyes=clips.eyes, changes=clips.changes)
+            past, guess = shown[:, -1], Guess(*(part[:, -1] for part in guess))
+        parts.append(
+            Moments(
+                clips.latents[:, -1].half().cpu(), past.half().cpu(), Guess(*(part.half().cpu() for part in guess)),
+                clips.actions[:, -1].cpu(), clips.task.cpu(),
+            )
+        )  # fmt: skip
+    guess = Guess(*(torch.cat(entries) for entries in zip(*(part.guess for part in parts), strict=True)))
+    latents, past, actions, task = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "past", "actions", "task")
+    )
+    return Moments(latents, past, guess, actions, task)
+
+
+class TouchStage:
+    """See :class:`latentcraft.model.train.loop.Stage`."""
+
+    name = "touch"
+
+    def __init__(
+        self, config: TouchStageConfig, data: LatentDataset, held_out: LatentDataset, guesser: Guesser,
+        dit: SpacetimeDiT, *, seed: int, dtype: torch.dtype, device: str = "cpu", ranks: Ranks = ALONE,
+        idle: bool = False,
+    ):  # fmt: skip
+        """Gather moments, unless there is nothing left to learn (``idle``), and train the touch of ``dit`` on them.
+
+        Raises:
+            UserError: no episode tells what a hand did.
+        """
+        assert dit.touch is not None
+        torch.manual_seed(seed)
+        self.config, self.seed, self.device, self.ranks = config, seed, device, ranks
+        self.guesser, self.dit = guesser, dit.to(dtype).requires_grad_(False)
+        nets: list[nn.Module] = [guesser.autoencoder, guesser.motion]
+        nets.append(nn.ModuleDict({name: part for name, part in dit.named_children() if name != "touch"}))
+        if guesser.scene is not None:
+            nets.append(guesser.scene.depth)
+        self.grounds = "".join(map(digest, nets))
+        self.network = copy.deepcopy(dit.touch).float().requires_grad_(True)
+        self.optimizer = MasterOptimizer(self.network, config.optimizer, not_matrices=NOT_MATRICES, peers=ranks)
+        self.network.to(dtype)
+        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
+        self.adversary = None
+        if config.adversary.weight:
+            self.adversary = Adversary(
+                config.adversary, frames=dit.config.chunk, channels=dit.config.channels, dtype=dtype, device=device,
+                ranks=ranks,
+            )  # fmt: skip
+        told = held_out.that_tell()
+        if idle:
+            return
+        generator = torch.Generator().manual_seed(seed)
+        data, quiet = data.that_tell(), not ranks.first
+        self.moments = gather(
+            data, guesser, self.dit, config, config.moments, generator, device=device, quiet=quiet
+        )  # fmt: skip
+        told = told if len(told.deeds) else data
+        self.check = gather(told, guesser, self.dit, config, CHECKED, generator, device=device)
+
+    def train_step(self, step: int, steps: int) -> dict[str, float]:
+        batch, share = self.config.batch, self.ranks.share
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        index = torch.randint(len(self.moments.latents), (batch,), generator=generator)
+        moments = self.moments.pick(share(index), self.device)
+        signal, size = map(share, sample_grid((batch,), generator))
+        shape = moments.latents.shape[1:]
+        noise = share(torch.randn((batch, *shape), generator=generator)).to(self.device)
+        predicted = self.predict(self.network, moments, signal.to(self.device), size.to(self.device), noise)
+        loss = self.missed(predicted, moments)
+        figures = {"loss": loss.item()}
+        if self.adversary is not None:
+            where = hand_region(moments.guess.changes, *shape[1:3])
+            shown = torch.where(where, predicted, moments.latents)
+            (error,) = torch.autograd.grad(loss, predicted, retain_graph=True)
+            jolt = share(torch.randn((2, batch, *shape), generator=generator), axis=1).flatten(0, 1)
+            lesson = self.adversary.lesson(
+                shown.detach(), moments.guess, moments.latents, moments.guess, error, step=step, steps=steps, jolt=jolt
+            )
+            figures |= lesson.figures
+            loss = loss + (predicted * lesson.gradient * where).sum()
+        loss.backward()
+        return figures | {"norm": self.optimizer.step(step, steps)}
+
+    def predict(self, network: Touch, moments: Moments, signal: Tensor, size: Tensor, noise: Tensor) -> Tensor:
+        """Predict the chunks ``(k, f, h, w, c)`` from ``noise`` at levels ``signal (k,)`` and steps ``size (k,)``."""
+        guess = moments.guess
+        noised = add_noise(moments.latents[:, None], guess.draw(noise)[:, None], signal[:, None])[:, 0]
+        with torch.no_grad():
+            condition = self.dit.conditioned(signal[:, None], size[:, None], moments.actions[:, None], moments.task)
+        drawn = network(noised, guess.mean, guess.spread, moments.past, guess.changes, condition[:, 0])
+        return guess.mean + guess.spread * drawn
+
+    @staticmethod
+    def missed(predicted: Tensor, moments: Moments) -> Tensor:
+        """Squared error where the hand changed something, at several scales."""
+        where = hand_region(moments.guess.changes, *predicted.shape[2:4])[..., 0].float()
+        return squared_error(predicted, moments.latents, where / where.mean()).mean()
+
+    @torch.no_grad()
+    def validate(self, step: int, directory: Path) -> dict[str, float]:
+        """Error of the first prediction from noise on held-out moments, and of the guess; sample rows."""
+        moments = self.check.pick(torch.arange(len(self.check.latents)), self.device)
+        noise = torch.randn(moments.latents.shape, generator=torch.Generator().manual_seed(self.seed)).to(self.device)
+        nothing = torch.zeros(len(noise), device=self.device)
+        predicted = self.predict(self.average, moments, nothing, nothing.long() + 1, noise)
+        where = hand_region(moments.guess.changes, *noise.shape[2:4])
+        shown = torch.where(where, predicted, moments.latents)
+        decode = self.guesser.autoencoder.decode
+        rows = [
+            torch.cat([decode(part[index, -1:]) for part in (moments.past, moments.guess.mean, shown, moments.latents)])
+            for index in range(min(12, len(noise)))
+        ]
+        save_rows([row.cpu() for row in rows], directory / f"touch-{step:06d}.png")
+        return {
+            "from_noise": self.missed(predicted, moments).item(),
+            "guessed": self.missed(moments.guess.mean, moments).item(),
+        }  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        critic = {} if self.adversary is None else {"critic": self.adversary.state_dict()}
+        return {**self.optimizer.state_dict(), "grounds": self.grounds, **critic}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["grounds"] != self.grounds:
+            raise UserError("it learned on the guesses of other nets than the run now has")
+        self.optimizer.load_state_dict(state)
+        if self.adversary is not None:
+            if "critic" not in state:
+                raise UserError("it learned without a critic; set touch.adversary.weight=0 to go on so")
+            self.adversary.load_state_dict(state["critic"])
+
+    def result(self) -> SpacetimeDiT:
+        """Return the transformer with the averaged touch, in evaluation mode."""
+        self.optimizer.copy_average_to(self.average)
+        assert self.dit.touch is not None
+        self.dit.touch.load_state_dict(self.average.state_dict())
+        return self.dit.requires_grad_(False).eval()
