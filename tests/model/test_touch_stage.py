@@ -13,7 +13,6 @@ from latentcraft.model.dit import DiTConfig, SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.optimizer import OptimizerConfig
-from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.touch import CONTEXT, Moments, TouchStage, TouchStageConfig, gather
 
@@ -93,18 +92,14 @@ def test_it_learns_what_holes_look_like_and_nothing_else_moves(tmp_path):
     assert after["touch.write.weight"].any()
 
 
-def test_with_a_critic_it_goes_on_where_it_was():
-    critic = AdversaryConfig(weight=0.5, start=1, width=16, dilations=(1,), optimizer=QUICK)
-    unbroken, broken = (stage_on(holes(), adversary=critic) for _ in range(2))
+def test_it_goes_on_where_it_was():
+    unbroken, broken = (stage_on(holes()) for _ in range(2))
     figures = [unbroken.train_step(step, 4) for step in range(4)]
-    assert figures[0]["critic"] > 0
     for step in range(2):
         broken.train_step(step, 4)
-    again = stage_on(holes(), adversary=critic)
+    again = stage_on(holes())
     again.load_state_dict(broken.state_dict())
     assert [again.train_step(step, 4) for step in (2, 3)] == figures[2:]
-    with pytest.raises(UserError, match=r"set touch.adversary.weight=0"):
-        again.load_state_dict(stage_on(holes()).state_dict())
 
 
 def test_what_cannot_be_learned_from_is_named():

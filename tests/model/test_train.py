@@ -80,8 +80,7 @@ def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig
             adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK),
         ),
         touch=TouchStageConfig(
-            steps=5, batch=4, moments=12, optimizer=QUICK,
-            adversary=AdversaryConfig(width=16, dilations=(1,), optimizer=QUICK),
+            steps=5, batch=4, moments=12, own_share=0.5, own_chunks=1, optimizer=QUICK
         ),
         outcomes=OutcomesStageConfig(steps=4, batch=2, chunks=6),
     )  # fmt: skip
