@@ -26,9 +26,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from latentcraft.errors import UserError
-from latentcraft.model.actions import NUM_BUTTONS
+from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
-from latentcraft.model.episodes import CHANGES
 from latentcraft.model.motion import (
     AROUND,
     CENTRES,

@@ -41,11 +41,19 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
-from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, BUTTONS, CAMERA_LIMIT, HOTBAR_SLOTS, PITCH, YAW, noop
+from latentcraft.model.actions import (
+    ACTION_SIZE,
+    BUTTON_INDEX,
+    BUTTONS,
+    CAMERA_LIMIT,
+    CHANGES,
+    HOTBAR_SLOTS,
+    PITCH,
+    YAW,
+    noop,
+)
 
 FRAMES_PER_SECOND = 20
-CHANGES: tuple[str, ...] = ("dug", "placed")
-"""What a hand may do to the world in a tick: something broke under it, or it put something there."""
 DEPTH = ".depth.npz"
 """Suffix of an episode's distances."""
 ENCODER = {"preset": "superfast", "crf": "15"}

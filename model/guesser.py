@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.depth import DepthNet
-from latentcraft.model.episodes import CHANGES
 from latentcraft.model.hand import HandNet
 from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample, surprise
 from latentcraft.model.scene import (

@@ -5,7 +5,7 @@ events that are rare, sudden, and change everything after them. A net that denoi
 find out all of that by itself, and where it cannot tell, squared error makes it draw half a block. So a small recurrent
 net, which sees the middle of the last picture and the actions, says the events first, and the judge and the transformer
 are told them: discrete latent events in front of continuous frames (cf. the discrete dynamics of DreamerV3, arXiv
-2301.04104). It is taught by worlds that tell what the hand did (:data:`latentcraft.model.episodes.CHANGES`).
+2301.04104). It is taught by worlds that tell what the hand did (:data:`latentcraft.model.actions.CHANGES`).
 
 It is always computed in fp32: its state is carried on through a whole game.
 """
@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentcraft.model.actions import NUM_BUTTONS
-from latentcraft.model.episodes import CHANGES
+from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 
 IDLE = 0.02
 """Probability of an event in a tick below which nothing is under way."""

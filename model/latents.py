@@ -35,7 +35,7 @@ class Clips(NamedTuple):
     eyes: Tensor
     """Where each frame was seen from, ``float64 (b, t, f, 5)``, see :mod:`latentcraft.model.camera`; NaN if unknown."""
     changes: Tensor
-    """What the hand did to the world, ``float32 (b, t, f, 2)``, see :data:`latentcraft.model.episodes.CHANGES`; NaN if
+    """What the hand did to the world, ``float32 (b, t, f, 2)``, see :data:`latentcraft.model.actions.CHANGES`; NaN if
     unknown."""
 
     def to(self, device: str) -> "Clips":

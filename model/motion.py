@@ -26,9 +26,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from latentcraft.errors import UserError
-from latentcraft.model.actions import NUM_BUTTONS
+from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, ConvNet
-from latentcraft.model.episodes import CHANGES
 
 FOLD = 4
 """Pixels per side folded into channels where the flow net looks closest."""

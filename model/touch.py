@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from latentcraft.model.episodes import CHANGES
+from latentcraft.model.actions import CHANGES
 from latentcraft.model.motion import AROUND, changed_places
 
 DILATIONS = (1, 2, 4, 2, 1, 1)

@@ -15,10 +15,10 @@ from tqdm import tqdm
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model import camera
-from latentcraft.model.actions import BUTTON_INDEX
+from latentcraft.model.actions import BUTTON_INDEX, CHANGES
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
-from latentcraft.model.episodes import CHANGES, DEPTH, Episode, read_all
+from latentcraft.model.episodes import DEPTH, Episode, read_all
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.model.train.ranks import ALONE, Ranks
 
@@ -85,7 +85,7 @@ def eyes_of(episode: Episode) -> np.ndarray:
 
 
 def changes_of(episode: Episode) -> np.ndarray:
-    """Return :data:`latentcraft.model.episodes.CHANGES` of each frame, ``float32 (t, 2)``; NaN if unknown."""
+    """Return :data:`latentcraft.model.actions.CHANGES` of each frame, ``float32 (t, 2)``; NaN if unknown."""
     if episode.changes is None:
         return np.full((len(episode), len(CHANGES)), np.nan, np.float32)
     return episode.changes.astype(np.float32)
