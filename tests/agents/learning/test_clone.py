@@ -31,7 +31,7 @@ def episode_of(ticks: int, *, end: int | None = None) -> Episode:
     terminated = np.zeros(ticks, bool)
     if end is not None:
         terminated[end:] = True
-    return Episode(frames, actions, rewards, terminated, None, "chop", "", 1, "voxel")
+    return Episode(frames, actions, rewards, terminated, None, None, "chop", "", 1, "voxel")
 
 
 def test_what_was_seen_and_what_was_done_next():
