@@ -278,16 +278,12 @@ class SpacetimeDiT(nn.Module):
     def conditioned(
         self, signal: Tensor, step: Tensor, actions: Tensor, task: Tensor, has_actions: Tensor | None = None
     ) -> Tensor:  # fmt: skip
-        """Return what the layers are told of all that chunks are conditioned on, see :meth:`forward`: ``(b, g, t, d)``;
-        without the axis ``g`` in ``signal`` and ``step`` also without it here.
-        """
+        """Return what the layers are told of what chunks are conditioned on, see :meth:`forward`: ``(b, g, t, d)``."""
         if has_actions is None:
             has_actions = torch.ones(len(actions), dtype=torch.bool, device=actions.device)
         features = action_features(actions, has_actions[:, None].expand(actions.shape[:2]))
         action = self.action(features.to(self.final.weight.dtype))
         action = torch.where(has_actions[:, None, None], action, self.no_action)  # (b, t, d)
-        if signal.ndim == 2:
-            return F.silu(self.condition(signal[:, None], step[:, None], action, task))[:, 0]
         return F.silu(self.condition(signal, step, action, task))
 
     def forward(

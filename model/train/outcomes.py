@@ -108,9 +108,9 @@ class OutcomesStage:
                 self.dit, self.guesser, clips, first, generator, steps=steps, ranks=ranks, told=False
             )
         ]
-        dreamt = torch.arange(t, device=self.device) >= first[:, None]
+        counts = torch.arange(t, device=self.device) >= first[:, None]
         outcomes = Outcomes(*(torch.stack(part, 1) for part in zip(*said, strict=True)))
-        return outcomes, until_the_end(clips.terminated) & dreamt[..., None]
+        return outcomes, until_the_end(clips.terminated) & counts[..., None]
 
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:

@@ -158,11 +158,10 @@ class TouchStage:
         self.optimizer = MasterOptimizer(self.network, config.optimizer, not_matrices=NOT_MATRICES, peers=ranks)
         self.network.to(dtype)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        told = held_out.that_tell()
         if idle:
             return
         generator = torch.Generator().manual_seed(seed)
-        data, quiet = data.that_tell(), not ranks.first
+        data, told, quiet = data.that_tell(), held_out.that_tell(), not ranks.first
         self.moments = gather(
             data, guesser, self.dit, config, config.moments, generator, device=device, quiet=quiet
         )  # fmt: skip
@@ -187,8 +186,10 @@ class TouchStage:
         guess = moments.guess
         noised = add_noise(moments.latents[:, None], guess.draw(noise)[:, None], signal[:, None])[:, 0]
         with torch.no_grad():
-            condition = self.dit.conditioned(signal[:, None], size[:, None], moments.actions[:, None], moments.task)
-        drawn = network(noised, guess.mean, guess.spread, moments.past, guess.changes, condition[:, 0])
+            condition = self.dit.conditioned(
+                signal[:, None, None], size[:, None, None], moments.actions[:, None], moments.task
+            )[:, 0, 0]
+        drawn = network(noised, guess.mean, guess.spread, moments.past, guess.changes, condition)
         return guess.mean + guess.spread * drawn
 
     @staticmethod
