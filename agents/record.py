@@ -228,10 +228,11 @@ def _world_steps(
         frames = chunk.frames[0]
         info = chunk.infos[0]
         caption, poses = info.get("caption", ""), info.get("poses", [None] * len(actions))
-        changes = info.get("changes", [None] * len(actions))
+        changes, spots = (info.get(name, [None] * len(actions)) for name in ("changes", "spots"))
         if pose is not None:  # a path has no seam where the map has one
-            poses = unwrapped(np.concatenate([[last_pose], poses]))[1:]
-            last_pose = poses[-1]
+            path = unwrapped(np.concatenate([[last_pose], poses]))[1:]
+            spots = spots + (path - poses)[:, None, :3]
+            poses, last_pose = path, path[-1]
         if not writer.length:
             writer.first(before, pose=pose, caption=caption)
         for i, action in enumerate(actions):
@@ -241,7 +242,7 @@ def _world_steps(
                 distance = measure()
             writer.add(
                 action, chunk.frames[0, i], reward=reward, terminated=terminated, pose=poses[i], caption=caption,
-                distance=distance, changes=changes[i],
+                distance=distance, changes=changes[i], spots=spots[i],
             )  # fmt: skip
             yield action, reward, terminated
 

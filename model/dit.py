@@ -375,15 +375,19 @@ class SpacetimeDiT(nn.Module):
         assert self.touch is not None
         b, g, t, _, h, w, _ = y.shape
         where = hand_region(guess.changes, h, w).flatten(0, 1)[:, None]  # (b * t, 1, f, h, w, 1)
-        mean, spread, before, changes = (
-            part.flatten(0, 1)[:, None].expand(-1, g, *part.shape[2:])
-            for part in (guess.mean, guess.spread, past, guess.changes)
-        )
+        told = Guess(*(part.flatten(0, 1) for part in guess))
         y, latents, condition = (part.transpose(1, 2).flatten(0, 1) for part in (y, latents, condition))
-        for rows in some_at_once(has_happened(guess.changes).flatten(0, 1).any(-1)):
-            told = (part[rows].flatten(0, 1) for part in (latents, mean, spread, before, changes, condition))
-            drawn = self.touch(*told).unflatten(0, (len(rows), g))
-            y = y.index_copy(0, rows, torch.where(where[rows], drawn, y[rows]))
+        before = past.flatten(0, 1)
+
+        def of_copies(part: Tensor) -> Tensor:
+            return part[:, None].expand(-1, g, *part.shape[1:]).flatten(0, 1)
+
+        for rows in some_at_once(has_happened(told.changes).any(-1)):
+            known = Guess(*(of_copies(part[rows]) for part in told))
+            drawn = self.touch(
+                latents[rows].flatten(0, 1), known, of_copies(before[rows]), condition[rows].flatten(0, 1)
+            )  # fmt: skip
+            y = y.index_copy(0, rows, torch.where(where[rows], drawn.unflatten(0, (len(rows), g)), y[rows]))
         return y.unflatten(0, (b, t)).transpose(1, 2)
 
     def outcomes(self, x: Tensor, condition: Tensor, changes: Tensor, grid: tuple[int, int]) -> Outcomes:

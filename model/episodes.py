@@ -3,7 +3,8 @@
 An episode is ``NAME.mp4`` (H.264, 20 frames a second) beside ``NAME.jsonl`` (one line a tick). Our lines hold MineRL's
 names, each button as 0 or 1 and ``camera`` as ``[pitch, yaw]`` in degrees, plus ``reward``, ``terminated``, ``pose``
 (``[x, y, z, yaw, pitch]`` or null), ``task`` and ``caption``; the first line also ``seed``, ``world``, ``frame_size``.
-Where the world tells what the hand did to it (:data:`CHANGES`), every line also holds ``dug`` and ``placed``, 0 or 1.
+Where the world tells what the hand did to it (:data:`CHANGES`), every line also holds ``dug`` and ``placed``, 0 or 1,
+and where one is 1 ``dug_at`` or ``placed_at`` may say where: ``[x, y, z]``, the lower corner of the block in metres.
 
 **Timing** is VPT's: line ``i`` holds what is seen in frame ``i`` (pose, caption) and the action taken on seeing it; the
 effect of that action shows in frame ``i + 1``, and the line's reward, end and changes are those of the tick it caused.
@@ -24,6 +25,7 @@ An episode exists if and only if its jsonl exists: the writer renames everything
 """
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +71,8 @@ VPT_KEYS = {
     "key.keyboard.space": "jump", "key.keyboard.left.shift": "sneak", "key.keyboard.left.control": "sprint",
 }  # fmt: skip
 VPT_MOUSE = {0: "attack", 1: "use"}
+AT = "_at"
+"""After the name of a change: where it was made."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Episode:
     """``float32 (t, 5)``: x, y, z in metres, yaw, pitch in degrees as seen in each frame; None if any is unknown."""
     changes: np.ndarray | None
     """``bool (t, 2)``: which of :data:`CHANGES` led to each frame; None where the world does not tell."""
+    spots: np.ndarray
+    """``float32 (t, 2, 3)``: where, see :data:`CHANGES`; NaN where nothing was changed or the world does not tell."""
     task: str
     """The task's name (``free`` where the file names none)."""
     caption: str
@@ -190,6 +196,7 @@ class EpisodeWriter:
         caption: str | None = None,
         distance: np.ndarray | None = None,
         changes: Sequence[bool] | None = None,
+        spots: np.ndarray | None = None,
     ) -> None:
         """Write an action and the frame it led to.
 
@@ -202,10 +209,11 @@ class EpisodeWriter:
             caption: what ``frame`` shows, if that changed.
             distance: of each pixel, ``float (H, W)``, see the module's docstring.
             changes: which of :data:`CHANGES` the tick brought; None where the world does not tell.
+            spots: where, ``(2, 3)``, see :data:`CHANGES`; None or NaN where the world does not tell.
         """
         if distance is not None:
             self._distances[self.length] = distance.astype(np.float16)
-        self._write_line(action, reward, terminated, changes)
+        self._write_line(action, reward, terminated, changes, spots)
         self._tells = changes is not None
         self._caption = self._caption if caption is None else caption
         self._encode(frame, pose)
@@ -219,14 +227,18 @@ class EpisodeWriter:
         self.length += 1
 
     def _write_line(
-        self, action: np.ndarray, reward: float, terminated: bool, changes: Sequence[bool] | None
-    ) -> None:
+        self, action: np.ndarray, reward: float, terminated: bool, changes: Sequence[bool] | None,
+        spots: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         """Write the line of the frame encoded last, now that the action taken on seeing it is known."""
         line: dict[str, Any] = {name: int(action[index] > 0.5) for index, name in enumerate(BUTTONS)}
         line["camera"] = [round(float(action[PITCH]), 5), round(float(action[YAW]), 5)]
         line |= {"reward": round(float(reward), 6), "terminated": bool(terminated), "pose": self._pose}
         if changes is not None:
             line |= {name: int(change) for name, change in zip(CHANGES, changes, strict=True)}
+            for name, change, spot in zip(CHANGES, changes, () if spots is None else spots.tolist(), strict=False):
+                if change and not math.isnan(spot[0]):
+                    line[name + AT] = [round(value, 3) for value in spot]
         line |= {"task": self._task, "caption": self._caption}
         if self.length == 1:
             line |= self._head
@@ -312,7 +324,7 @@ def read_episode(path: Path | str, *, frame_size: tuple[int, int] | None = None)
     lines = _read_lines(_with(base, ".jsonl"))
     foreign = "mouse" in lines.rows[0]
     actions, rewards, terminated = (_vpt_actions if foreign else _our_actions)(lines)
-    poses, changes = _poses(lines, foreign), _changes(lines)
+    poses, changes, spots = _poses(lines, foreign), _changes(lines), _spots(lines)
     frames = _read_video(_with(base, ".mp4"), frame_size, expected=len(actions))
     length = min(len(frames), len(actions))
     if len(frames) != len(actions) and not (foreign and abs(len(frames) - len(actions)) <= VPT_SLACK):
@@ -324,6 +336,8 @@ def read_episode(path: Path | str, *, frame_size: tuple[int, int] | None = None)
         """Move entry i to i + 1: from "taken on seeing frame i" to "led to frame i + 1"."""
         return np.concatenate([np.zeros_like(values[:1]), values[: length - 1]])
 
+    spots[-1] = math.nan  # of the last line nothing is seen; the first frame gets it
+
     head = lines.rows[0]
     return Episode(
         frames=frames[:length],
@@ -332,6 +346,7 @@ def read_episode(path: Path | str, *, frame_size: tuple[int, int] | None = None)
         terminated=shift(terminated),
         poses=None if poses is None else poses[:length],
         changes=None if changes is None else shift(changes),
+        spots=np.roll(spots, 1, axis=0)[:length],
         task=str(head.get("task", "free")),
         caption=str(head.get("caption", "")),
         seed=head.get("seed"),
@@ -469,6 +484,19 @@ def _changes(lines: _Lines) -> np.ndarray | None:
         if any(value not in (0, 1) for value in values):
             raise lines.error(row, f"{' and '.join(CHANGES)} must be 0 or 1")
     return np.array(rows, bool)
+
+
+def _spots(lines: _Lines) -> np.ndarray:
+    """Return where :data:`CHANGES` were made, ``float32 (t, 2, 3)`` by the frame seen, NaN where that is not told."""
+    spots = np.full((len(lines.rows), len(CHANGES), 3), np.nan, np.float32)
+    for row, line in enumerate(lines.rows):
+        for kind, name in enumerate(CHANGES):
+            if (spot := line.get(name + AT)) is not None:
+                try:
+                    spots[row, kind] = np.array(spot, np.float32).reshape(3)
+                except (TypeError, ValueError) as error:
+                    raise lines.error(row, f"{name + AT} must be 3 numbers [x, y, z]") from error
+    return spots
 
 
 def _read_video(path: Path, frame_size: tuple[int, int] | None, expected: int) -> np.ndarray:

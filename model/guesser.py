@@ -15,6 +15,7 @@ from torch import Tensor
 
 from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.hand import HandNet
 from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample, surprise
@@ -59,6 +60,7 @@ class Guesser:
         self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None, *,
         places: Sequence[Place | None] | None = None, eyes: Tensor | None = None,
         shown: np.ndarray | None = None, picture: Tensor | None = None, changes: Tensor | None = None,
+        spots: Tensor | None = None,
     ) -> Guess:  # fmt: skip
         """Guess the chunks after ``past``.
 
@@ -72,6 +74,7 @@ class Guesser:
             shown: the last frames as they were shown, ``uint8 (b, H, W, 3)``, to be remembered. Default: as decoded.
             picture: the last frames as decoded, see :class:`Shown`. Default: they are decoded here, to the same bits.
             changes: what the hand does, ``(b, f, 2)``, if it is known; NaN is nothing. Default: the hand net says.
+            spots: where, ``(b, f, 2, 3)``, if it is known; NaN where it is not. Default: in the middle of the view.
 
         Returns:
             The distribution that denoising starts from, ``(b, f, h, w, ...)``.
@@ -92,12 +95,12 @@ class Guesser:
             views = self.remembered(self.scene, places, seen, last, there, actions, has_actions, eyes)
             if changes is None and self.scene.hand is not None:
                 changes = self.worked(self.scene.hand, places, last, actions, has_actions)
-        return self.judged(picture, last, there, actions, has_actions, views, seen, changes)
+        return self.judged(picture, last, there, actions, has_actions, views, seen, changes, spots)
 
     @torch.no_grad()
     def along(
         self, past: Tensor, actions: Tensor, has_actions: Tensor | None = None, *, eyes: Tensor | None = None,
-        predict: bool = False, changes: Tensor | None = None,
+        predict: bool = False, changes: Tensor | None = None, spots: Tensor | None = None,
     ) -> Guess:  # fmt: skip
         """Guess every chunk of clips, each after the one before it.
 
@@ -108,6 +111,7 @@ class Guesser:
             eyes: ``float64 (b, t, f, 5)``; without them nothing is remembered.
             predict: let the body net say for every chunk where the eye goes from the true place before it.
             changes: what the hand does, ``(b, t, f, 2)``; NaN counts as nothing. Default: nothing.
+            spots: where, ``(b, t, f, 2, 3)``, NaN where it is not known. Default: in the middle of the view.
 
         Returns:
             ``(b, t, f, h, w, ...)``.
@@ -120,8 +124,8 @@ class Guesser:
         picture = self.autoencoder.decode_pixels(last).float().clamp(-1, 1)
         views, seen = self.remembered_along(picture, past, actions, has_actions, eyes, predict=predict)
         known = has_actions[:, None].expand(b, t).flatten()
-        done = None if changes is None else changes.flatten(0, 1)
-        guess = self.judged(picture, last, there, actions.flatten(0, 1), known, views, seen, done)
+        done, where = (None if part is None else part.flatten(0, 1) for part in (changes, spots))
+        guess = self.judged(picture, last, there, actions.flatten(0, 1), known, views, seen, done, where)
         return Guess(*(part.unflatten(0, (b, t)) for part in guess))
 
     def remembered_along(
@@ -182,13 +186,16 @@ class Guesser:
             parts.insert(0, earlier.unflatten(0, (len(latents), -1)))
         frames = torch.cat(parts, 1).contiguous().cpu().numpy()
         news, spread = surprise(latents, guess).cpu().numpy(), guess.spread[..., 0].cpu().numpy()
+        holds = guess.holds.cpu().numpy()
 
         def sharpen(index: int) -> None:
             place = places[index]
             if place is not None:
                 if last_only and place.ahead is not None:
                     place.ahead = Views(*(part[-1:] for part in place.ahead))
-                frames[index] = place.sharpened(frames[index], news[index], spread[index], hand=bool(hands[index]))
+                frames[index] = place.sharpened(
+                    frames[index], news[index], spread[index], hand=bool(hands[index]), holds=holds[index]
+                )
 
         list(POOL.map(sharpen, range(len(places))))
         return Shown(frames, picture)
@@ -266,14 +273,26 @@ class Guesser:
 
     def judged(
         self, picture: Tensor, last: Tensor, there: Tensor, actions: Tensor, has_actions: Tensor,
-        views: Sequence[Views | None], seen: Seen | None, changes: Tensor | None = None,
+        views: Sequence[Views | None], seen: Seen | None, changes: Tensor | None = None, spots: Tensor | None = None,
     ) -> Guess:  # fmt: skip
         """Move ``picture (k, 3, H, W)``, lay over it what is remembered, and judge the result."""
         if changes is not None:  # who does not know the actions is not told what they did either
             changes = changes.nan_to_num() * has_actions[:, None, None]
         flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen)
-        return judge(self.autoencoder, self.motion, last, found, flow, there, changes)
+        guess = judge(self.autoencoder, self.motion, last, found, flow, there, changes)
+        return guess._replace(holds=self.held(views, guess.changes, spots))
+
+    def held(self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None) -> Tensor:
+        """Return which cells the hand changes in each of ``views``, ``(k, f, 2, 6)``; see :meth:`Views.holds`."""
+        holds = no_holds(changes)
+        for index in changes.flatten(1).any(1).nonzero()[:, 0].tolist():
+            view = views[index]
+            if view is not None and self.scene is not None:
+                where = None if spots is None else spots[index].cpu().numpy()
+                lens = self.scene.config.depth.field_of_view
+                holds[index] = torch.from_numpy(view.holds(changes[index].cpu().numpy(), where, lens))
+        return holds
 
 
 def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Seen | None) -> Found:
@@ -290,8 +309,8 @@ def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Se
     coarseness = torch.ones(inside.shape, device=inside.device)
     if seen is not None and any(view is not None for view in views):
         shape = inside.shape[1:]
-        empty = Views(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.bool_), np.ones(shape, np.float32))
-        parts = [view if view is not None else empty for view in views]
+        empty = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.bool_), np.ones(shape, np.float32)
+        parts = [empty if view is None else (view.pictures, view.known, view.coarseness) for view in views]
         pixels, known, coarse = (
             torch.from_numpy(np.stack(part)).to(picture.device) for part in zip(*parts, strict=True)
         )

@@ -37,6 +37,8 @@ class Clips(NamedTuple):
     changes: Tensor
     """What the hand did to the world, ``float32 (b, t, f, 2)``, see :data:`latentcraft.model.actions.CHANGES`; NaN if
     unknown."""
+    spots: Tensor
+    """Where, ``float32 (b, t, f, 2, 3)``; NaN if unknown."""
 
     def to(self, device: str) -> "Clips":
         """Move everything to ``device``."""
@@ -47,6 +49,7 @@ class Clips(NamedTuple):
         return Clips(
             self.latents[:, -chunks:], self.actions[:, -chunks:], self.rewards[:, -chunks:],
             self.terminated[:, -chunks:], self.task, self.eyes[:, -chunks:], self.changes[:, -chunks:],
+            self.spots[:, -chunks:],
         )  # fmt: skip
 
 
@@ -68,6 +71,8 @@ class LatentDataset:
     """``float64 (frames, 5)``: where each was seen from; NaN if unknown."""
     changes: Tensor
     """``float32 (frames, 2)``: what the hand did to the world; NaN if unknown."""
+    spots: Tensor
+    """``float32 (frames, 2, 3)``: where; NaN if unknown."""
     spans: Tensor
     """``int64 (k, 2)``: first frame and number of frames of each episode."""
     events: Tensor
@@ -89,7 +94,7 @@ class LatentDataset:
             UserError: a file is unreadable, or none is as long as a clip.
         """
         parts: dict[str, list[Tensor]] = {
-            key: [] for key in ("latents", "actions", "rewards", "terminated", "task", "eyes", "changes")
+            key: [] for key in ("latents", "actions", "rewards", "terminated", "task", "eyes", "changes", "spots")
         }
         spans: list[tuple[int, int]] = []
         events: list[tuple[int, int]] = []
@@ -189,4 +194,5 @@ class LatentDataset:
             self.task[first],
             self.eyes[index].unflatten(1, shape[1:]),
             self.changes[index].unflatten(1, shape[1:]),
+            self.spots[index].unflatten(1, shape[1:]),
         )

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, ConvNet
+from latentcraft.model.cells import no_holds
 
 FOLD = 4
 """Pixels per side folded into channels where the flow net looks closest."""
@@ -87,6 +88,9 @@ class Guess(NamedTuple):
     """The mean as it would be if the judge had corrected nothing, ``(..., f, h, w, c)``: what memory and motion say."""
     changes: Tensor
     """What the hand does to the world in each frame, ``(..., f, 2)``, 0 or 1; see hand.py."""
+    holds: Tensor
+    """Which cells it has changed by each frame, ``(..., f, 2, 6)``, see :func:`latentcraft.model.cells.hold`; NaN where
+    none was, or nobody knows which."""
 
     def draw(self, noise: Tensor) -> Tensor:
         """Turn standard normal ``noise`` into a sample."""
@@ -100,7 +104,8 @@ class Guess(NamedTuple):
     def of_nothing(cls, chunks: Tensor) -> "Guess":
         """Return standard normals for ``chunks`` ``(..., f, h, w, c)``: the guess of who knows nothing."""
         mean = torch.zeros_like(chunks, dtype=torch.float32)
-        return cls(mean, torch.ones_like(mean[..., :1]), mean, mean.new_zeros(*mean.shape[:-3], len(CHANGES)))
+        changes = mean.new_zeros(*mean.shape[:-3], len(CHANGES))
+        return cls(mean, torch.ones_like(mean[..., :1]), mean, changes, no_holds(changes))
 
 
 def surprise(latents: Tensor, guess: Guess) -> Tensor:
@@ -360,7 +365,8 @@ class Motion(ConvNet):
         moved = Autoencoder.normalise(carried + correction)
         correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * there[:, None, None, None, None]
         spread = torch.sqrt(1 - correlation.square())
-        return Guess(correlation * moved, spread, correlation * Autoencoder.normalise(carried), changes)
+        kept = correlation * Autoencoder.normalise(carried)
+        return Guess(correlation * moved, spread, kept, changes, no_holds(changes))
 
 
     def judged_hand(self, shown: Tensor, hidden: Tensor, changes: Tensor) -> Tensor:

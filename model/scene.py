@@ -13,9 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentcraft.model.actions import ACTION_SIZE
+from latentcraft.model import points
+from latentcraft.model.actions import ACTION_SIZE, CHANGES
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
+from latentcraft.model.camera import pixel_rays
+from latentcraft.model.cells import HOLD, distances_to, face_seen, hold
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
 from latentcraft.model.memory import Memory, View, contradicts, widened
@@ -110,6 +113,34 @@ class Views(NamedTuple):
     """``bool (f, H, W)``."""
     coarseness: np.ndarray
     """``float32 (f, H, W)``, see :class:`latentcraft.model.memory.View`."""
+    distances: np.ndarray
+    """Metres, ``float32 (f, H, W)``, infinite where nothing is known."""
+    eyes: np.ndarray
+    """Where each is seen from, ``float64 (f, 5)``."""
+
+    def holds(self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float) -> np.ndarray:
+        """Return which cells the hand has changed by each frame, see :func:`latentcraft.model.cells.hold`: ``float32
+        (f, 2, 6)``, NaN where it has changed none, or nobody knows which.
+
+        Args:
+            changes: what it does, ``(f, 2)``, 0 or 1.
+            spots: where, ``(f, 2, 3)``, NaN where that is not known. There, and by default, it is what is seen in the
+                middle of the view.
+            field_of_view: horizontal, degrees.
+        """
+        out = np.full((*changes.shape, HOLD), np.nan, np.float32)
+        _, height, width = self.known.shape
+        rays = pixel_rays(height, width, field_of_view)
+        for kind in np.flatnonzero(changes.any(0)):
+            spot = None
+            for frame, eye in enumerate(self.eyes):
+                if changes[frame, kind]:
+                    spot = None if spots is None or np.isnan(spots[frame, kind]).any() else spots[frame, kind]
+                    if spot is None and (face := face_seen(self.distances[frame], rays, eye)) is not None:
+                        spot = face.behind if kind == CHANGES.index("dug") else face.before
+                if spot is not None:
+                    out[frame, kind] = hold(spot, eye, field_of_view)
+        return out
 
 
 class Place:
@@ -159,12 +190,12 @@ class Place:
         self.attached = widened(distance == 0)
         return eye
 
-    def look_ahead(self, views: Sequence[View]) -> Views:
-        """Take what is remembered of the coming chunk's views for :attr:`ahead`, and return it."""
+    def look_ahead(self, views: Sequence[View], eyes: np.ndarray) -> Views:
+        """Take what is remembered of the coming chunk's views from ``eyes (f, 5)`` for :attr:`ahead`, and return it."""
         self._sure_ahead = self.memory.sureness(views[-1], float(self.sure.mean()))
         self.ahead = Views(
             np.stack([view.picture for view in views]), np.stack([view.known for view in views]),
-            np.stack([view.coarseness for view in views]),
+            np.stack([view.coarseness for view in views]), np.stack([view.distance for view in views]), eyes,
         )  # fmt: skip
         return self.ahead
 
@@ -178,8 +209,9 @@ class Place:
         self.gait = gait
 
     def sharpened(
-        self, frames: np.ndarray, surprise: np.ndarray, spread: np.ndarray, *, hand: bool = False
-    ) -> np.ndarray:
+        self, frames: np.ndarray, surprise: np.ndarray, spread: np.ndarray, *, hand: bool = False,
+        holds: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Lay over decoded ``frames uint8 (f, H, W, 3)`` the pixels of :attr:`ahead` that show the same, as sharp as
         they were when first seen; whatever was dreamed otherwise stays as it was dreamed, and is what is remembered.
 
@@ -190,21 +222,39 @@ class Place:
             spread: of the guess, ``(f, h, w)``.
             hand: whether the hand changed the world in this chunk. What the judge then knows next to nothing of is
                 what the hand changed, and what was remembered there is no longer so, however alike it may look.
+            holds: which cells it changed, ``(f, 2, 6)``, see :func:`latentcraft.model.cells.hold`: what was remembered
+                of the block that was dug, or behind the one that was placed, is no longer so either.
         """
         scale = frames.shape[1] // surprise.shape[1]
         news, vague = ((part).repeat(scale, 1).repeat(scale, 2) for part in (surprise > NEWS, spread > VAGUE))
         if hand:
             news |= (spread > CHANGED).repeat(scale, 1).repeat(scale, 2)
+        if hand and holds is not None and self.ahead is not None:
+            for new, told, distances in zip(news, holds, self.ahead.distances, strict=True):
+                new |= self._gone(told, distances)
         self.changed = news[-1]
         sure = np.full_like(self.sure, self.sure.mean()) if self.ahead is None else self._sure_ahead
         self.sure = sure * (1 - np.square(spread[-1], dtype=np.float32))
         if self.ahead is None:
             return frames
         out = frames.copy()
-        for frame, other, picture, known, coarseness in zip(out, news | vague, *self.ahead, strict=True):
+        ahead = zip(out, news | vague, self.ahead.pictures, self.ahead.known, self.ahead.coarseness, strict=True)
+        for frame, other, picture, known, coarseness in ahead:
             same = known & (coarseness < SHARP) & ~self.attached & ~other & ~contradicts(picture, known, frame)
             frame[same] = picture[same]
         return out
+
+    def _gone(self, holds: np.ndarray, distances: np.ndarray) -> np.ndarray:
+        """Return where a remembered view with ``distances (H, W)`` shows what the hand took away or put something
+        before, ``bool (H, W)``; ``holds (2, 6)``.
+        """
+        gone = np.zeros(distances.shape, np.bool_)
+        for change, told in zip(CHANGES, holds, strict=True):
+            if not np.isnan(told[0]):
+                enters, leaves = distances_to(told, self.memory.rays)
+                there = np.isfinite(enters) & (distances > (1 - points.SAME) * enters)
+                gone |= there if change == "placed" else there & (distances < (1 + points.SAME) * leaves)
+        return gone
 
     def save(self) -> dict[str, np.ndarray]:
         """Return everything there is, as arrays."""
@@ -231,7 +281,10 @@ def views_of(places: Sequence[Place], paths: np.ndarray) -> list[Views]:
     looks = [(place.memory, eye) for place, path in zip(places, paths, strict=True) for eye in path]
     drawn = list(POOL.map(lambda look: look[0].view(look[1]), looks))
     frames = paths.shape[1]
-    return [place.look_ahead(drawn[at * frames : (at + 1) * frames]) for at, place in enumerate(places)]
+    return [
+        place.look_ahead(drawn[at * frames : (at + 1) * frames], path)
+        for at, (place, path) in enumerate(zip(places, paths, strict=True))
+    ]
 
 
 def strayed(eye: np.ndarray, path: np.ndarray) -> bool:

@@ -12,7 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from latentcraft.model.actions import CHANGES
-from latentcraft.model.motion import AROUND, changed_places
+from latentcraft.model.cells import MEETING, meetings
+from latentcraft.model.motion import AROUND, Guess, changed_places
 
 DILATIONS = (1, 2, 4, 2, 1, 1)
 """Of the convolutions: together they see from the middle to the block in the hand."""
@@ -35,36 +36,35 @@ class Touch(nn.Module):
         self.frames = frames
         told = frames * (3 * channels + 1 + len(CHANGES) * AROUND)
         self.read = nn.Conv2d(told, width, 3, padding=1)
+        self.met = nn.Conv2d(frames * len(CHANGES) * MEETING, width, 3, padding=1, bias=False)
         self.modulation = nn.Linear(condition, 2 * width * len(DILATIONS))
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=rate, dilation=rate) for rate in DILATIONS)
         self.write = nn.Conv2d(width, frames * channels, 3, padding=1)
 
     def init_weights(self) -> None:
-        """Begin with the guess's mean."""
+        """Begin with the guess's mean, and as if nobody knew of any cell."""
+        nn.init.zeros_(self.met.weight)
         for layer in (self.modulation, self.write):
             nn.init.zeros_(layer.weight)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
-    def forward(
-        self, latents: Tensor, mean: Tensor, spread: Tensor, past: Tensor, changes: Tensor, condition: Tensor
-    ) -> Tensor:  # fmt: skip
+    def forward(self, latents: Tensor, guess: Guess, past: Tensor, condition: Tensor) -> Tensor:
         """Predict ``(k, f, h, w, c)``, fp32.
 
         Args:
             latents: noised, ``(k, f, h, w, c)``.
-            mean: of the guess, ``(k, f, h, w, c)``.
-            spread: of the guess, ``(k, f, h, w, 1)``.
+            guess: what denoising started from, ``(k, f, h, w, ...)``.
             past: the chunk before, ``(k, f, h, w, c)``.
-            changes: ``(k, f, 2)``.
             condition: ``(k, d)``.
         """
         _, f, h, w, _ = latents.shape
         dtype = self.write.weight.dtype
-        seen = torch.cat([latents.float(), mean.float(), spread.float(), past.float()], -1)
+        seen = torch.cat([part.float() for part in (latents, guess.mean, guess.spread, past)], -1)
         seen = rearrange(seen, "k f h w c -> k (f c) h w")
-        places = rearrange(changed_places(changes, h, w), "k f (h w) e -> k (f e) h w", w=w)
-        hidden = self.read(torch.cat([seen, places], 1).to(dtype))
+        places = rearrange(changed_places(guess.changes, h, w), "k f (h w) e -> k (f e) h w", w=w)
+        met = rearrange(meetings(guess.holds, h, w), "k f h w e -> k (f e) h w")
+        hidden = self.read(torch.cat([seen, places], 1).to(dtype)) + self.met(met.to(dtype))
         modulation = self.modulation(condition.to(dtype))[..., None, None].chunk(2 * len(self.layers), 1)
         for layer, shift, scale in zip(self.layers, modulation[::2], modulation[1::2], strict=True):
             normal = hidden * torch.rsqrt(hidden.square().mean(1, keepdim=True) + 1e-5)

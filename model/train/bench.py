@@ -22,6 +22,7 @@ def random_dataset(frames: int, grid: tuple[int, int], channels: int) -> LatentD
         task=torch.zeros(frames, dtype=torch.int64),
         eyes=torch.full((frames, 5), torch.nan, dtype=torch.float64),
         changes=torch.full((frames, 2), torch.nan),
+        spots=torch.full((frames, 2, 3), torch.nan),
         spans=torch.tensor([[0, frames]]),
         events=torch.zeros(0, 2, dtype=torch.int64),
         deeds=torch.zeros(0, 2, dtype=torch.int64),

@@ -176,7 +176,7 @@ class DynamicsStage:
         poor = add_noise(finished, noise, levels.to(self.device))
         past = before(torch.where(worse.to(self.device)[:, None, None, None, None, None], poor, finished))
         guess = self.guess.along(
-            past, clips.actions, has_actions.to(self.device), eyes=clips.eyes, changes=clips.changes
+            past, clips.actions, has_actions.to(self.device), eyes=clips.eyes, changes=clips.changes, spots=clips.spots
         )  # fmt: skip
         noise = share(torch.randn((config.batch, 1 + config.copies, *whole[1:]), generator=generator))
         batch = Noised.make(clips, finished, past, guess, signal, size, levels, has_actions, noise)
@@ -206,7 +206,7 @@ class DynamicsStage:
             real_guess = guess
             if own:  # the critic must see real chunks with the guesses of a real past
                 real_guess = self.guess.along(
-                    before(clips.latents), clips.actions, eyes=clips.eyes, changes=clips.changes
+                    before(clips.latents), clips.actions, eyes=clips.eyes, changes=clips.changes, spots=clips.spots
                 )  # fmt: skip
             jolt = share(torch.randn((2, *whole), generator=generator), axis=1).flatten(0, 2)
             lesson = self.adversary.lesson(
@@ -255,7 +255,9 @@ class DynamicsStage:
         noise = torch.randn((b, 2, *clips.latents.shape[1:]), generator=generator)
 
         def from_noise(actions: torch.Tensor) -> float:
-            guess = self.guess.along(past, actions, eyes=clips.eyes, predict=True, changes=clips.changes)
+            guess = self.guess.along(
+                past, actions, eyes=clips.eyes, predict=True, changes=clips.changes, spots=clips.spots
+            )
             batch = Noised.make(
                 clips._replace(actions=actions), clips.latents, past, guess, signal, size, levels,
                 torch.ones(b, dtype=torch.bool), noise,
@@ -265,7 +267,9 @@ class DynamicsStage:
             return (predicted - clips.latents)[:, 2:].square().mean().item()
 
         true, shuffled = from_noise(clips.actions), from_noise(clips.actions.roll(1, 0))
-        guess = self.guess.along(past, clips.actions, eyes=clips.eyes, predict=True, changes=clips.changes)
+        guess = self.guess.along(
+            past, clips.actions, eyes=clips.eyes, predict=True, changes=clips.changes, spots=clips.spots
+        )
         moved = (guess.mean - clips.latents)[:, 2:].square().mean().item()
         self.save_strip(directory / f"dynamics-{step:06d}.png")
         return {"from_noise": true, "moved": moved, "shuffled_ratio": shuffled / true}

@@ -22,8 +22,8 @@ from latentcraft.model.episodes import DEPTH, Episode, read_all
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.model.train.ranks import ALONE, Ranks
 
-LAYOUT = "2"
-"""Of the files; the first had no changes."""
+LAYOUT = "3"
+"""Of the files; the first had no changes, the second did not say where."""
 BATCH = 32
 """Frames encoded at once."""
 
@@ -38,7 +38,8 @@ def encode_episodes(
     Several processes share the episodes and wait for each other at the end.
 
     Each file holds ``latents`` ``float16 (frames, h, w, c)``, ``actions``, ``rewards``, ``terminated``, ``task``,
-    ``eyes`` and ``changes``, ``float32 (frames, 2)``, NaN where they are not known.
+    ``eyes``, ``changes`` ``float32 (frames, 2)`` and ``spots`` ``float32 (frames, 2, 3)``, NaN where they are not
+    known.
 
     Returns:
         The files of all readable episodes, sorted.
@@ -66,6 +67,7 @@ def encode_episodes(
                 "task": torch.tensor([TASK_INDEX.get(episode.task, 0)]),
                 "eyes": torch.from_numpy(eyes_of(episode)),
                 "changes": torch.from_numpy(changes_of(episode)),
+                "spots": torch.from_numpy(episode.spots),
             }
             with replacing(targets[path]) as temporary:
                 temporary.write_bytes(save(tensors, origin(path, codec)))

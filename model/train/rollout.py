@@ -47,7 +47,7 @@ def dream_along(
         has_actions: ``bool (b,)``, whose actions are told; None tells all.
         guided: ``bool (b,)``, which are shown the truth wherever the guess knows next to nothing; None guides none.
         ranks: processes that share the batch.
-        told: what the hand changes is known from the recording; False lets the hand net say, as in play.
+        told: what the hand changes, and where, is known from the recording; False lets the hand net say, as in play.
 
     Yields:
         One chunk after the other.
@@ -62,7 +62,10 @@ def dream_along(
         fresh, context_noise = ranks.share(noise, axis=1).to(truth.device)
         with torch.no_grad():
             eyes, changes = clips.eyes[:, index], clips.changes[:, index] if told else None
-            guess = guesser(cache.last, actions, has_actions, places=places, eyes=eyes, shown=shown, changes=changes)
+            guess = guesser(
+                cache.last, actions, has_actions, places=places, eyes=eyes, shown=shown, changes=changes,
+                spots=clips.spots[:, index] if told else None,
+            )  # fmt: skip
             dreaming = (index >= first)[:, None, None, None, None]
             if dreaming.any():
                 dream = denoise(

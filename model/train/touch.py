@@ -34,7 +34,7 @@ CHECKED = 96
 """Held-out moments that are looked at."""
 TOGETHER = 16
 """Clips that are gathered at once."""
-NOT_MATRICES = ("read", "modulation", "write")
+NOT_MATRICES = ("read", "met", "modulation", "write")
 """Weights that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
 
 
@@ -54,6 +54,9 @@ class TouchStageConfig:
     learn from: 390 steps with three quarters of them made recorded moments worse and dreams no better."""
     own_chunks: int = 4
     """For how many chunks it has."""
+    guessed_share: float = 0.25
+    """Of the others, the share in which nobody knows where the hand worked, as in play: it is taken to be what memory
+    has in the middle of the view."""
     wear_share: float = 0.15
     """Of the others, the share of pasts whose colours drift, and of those that blur, as dreamed ones do."""
     optimizer: OptimizerConfig = field(
@@ -115,7 +118,9 @@ def gather(
             clips = clips.last(CONTEXT + 1)
             wear = Wear.draw(len(some), clips.latents.shape[-1], config.wear_share, generator)
             shown = torch.cat([torch.zeros_like(clips.latents[:, :1]), worn(clips.latents[:, :-1], wear)], 1)
-            guess = guesser.along(shown, clips.actions, eyes=clips.eyes, changes=clips.changes)
+            guessed = torch.rand(len(some), generator=generator) < config.guessed_share
+            spots = torch.where(guessed[:, None, None, None, None].to(device), torch.nan, clips.spots)
+            guess = guesser.along(shown, clips.actions, eyes=clips.eyes, changes=clips.changes, spots=spots)
             past, guess = shown[:, -1], Guess(*(part[:, -1] for part in guess))
         parts.append(
             Moments(
@@ -189,7 +194,7 @@ class TouchStage:
             condition = self.dit.conditioned(
                 signal[:, None, None], size[:, None, None], moments.actions[:, None], moments.task
             )[:, 0, 0]
-        drawn = network(noised, guess.mean, guess.spread, moments.past, guess.changes, condition)
+        drawn = network(noised, guess, moments.past, condition)
         return guess.mean + guess.spread * drawn
 
     @staticmethod

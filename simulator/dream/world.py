@@ -16,6 +16,7 @@ from latentcraft.model.motion import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, expected_reward
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
+from latentcraft.model.scene import Place
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.simulator.dream.context import Context, read_context
 from latentcraft.simulator.dream.noise import chunk_noise
@@ -33,7 +34,7 @@ class DreamWorld:
     real and is remembered wears off little by little. A world without a memory of places tells of the last chunk only:
     the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
     in this chunk. Where the world has learned what a hand does, ``changes`` ``bool (f, 2)`` says what was dug and what
-    was placed in each tick.
+    was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts.
 
     Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
     that falls below one half, and pays nothing from then on.
@@ -234,6 +235,7 @@ class DreamWorld:
         guess = self.model.guesser(
             self._cache.last, held, places=self._places, shown=self._frames[:, -1], picture=self._picture
         )
+        spots = [_spots(*each) for each in zip(self._places, guess.holds.numpy(), guess.changes.numpy(), strict=True)]
         latents = denoise(self.model.dit, self._cache, guess, noise, held, steps=self.steps, task=self._task)
         outcomes = commit(
             self.model.dit, self._cache, guess, latents, context_noise, held, task=self._task,
@@ -267,7 +269,8 @@ class DreamWorld:
             infos = [info | {"end_probability": end} for info, end in zip(infos, ends, strict=True)]
         if self.model.scene is not None and self.model.scene.hand is not None:
             done = guess.changes.bool().cpu().numpy()
-            infos = [info | {"changes": part} for info, part in zip(infos, done, strict=True)]
+            told = zip(infos, done, spots, strict=True)
+            infos = [info | {"changes": part, "spots": where} for info, part, where in told]
         return Chunk(self._shown.copy(), rewards, terminated, infos)
 
     def save(self, index: int = 0) -> WorldState:
@@ -346,3 +349,13 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
 def _from_numpy(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     tensor = torch.from_numpy(np.asarray(array).copy())
     return tensor.view(dtype) if tensor.dtype == torch.int16 else tensor
+
+
+def _spots(place: Place | None, holds: np.ndarray, changes: np.ndarray) -> np.ndarray:
+    """Return where the hand changes something, ``float32 (f, 2, 3)``, NaN where it does not; see
+    :class:`latentcraft.model.motion.Guess` for ``holds`` and ``changes``.
+    """
+    if place is None or place.ahead is None:
+        return np.full((*changes.shape, 3), np.nan, np.float32)
+    corners = holds[..., :3] + place.ahead.eyes[:, None, :3]
+    return np.where(changes[..., None] > 0, np.round(corners), np.nan).astype(np.float32)

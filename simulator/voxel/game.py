@@ -136,6 +136,22 @@ class Game:
         return bool(self.events[physics.DUG_CELL] >= 0), bool(self.events[physics.PLACED_CELL] >= 0)
 
     @property
+    def spots(self) -> np.ndarray:
+        """Lower corners of the blocks that were dug and placed in the last tick, ``float32 (2, 3)``, NaN where none
+        was; on the player's side of the map's seam.
+        """
+        spots = np.full((2, 3), np.nan, np.float32)
+        for kind, event in enumerate((physics.DUG_CELL, physics.PLACED_CELL)):
+            cell = int(self.events[event])
+            if cell >= 0:
+                column, y = divmod(cell, terrain.MAP_HEIGHT)
+                x, z = divmod(column, terrain.MAP_SIZE)
+                spots[kind] = x, y, z
+                away = spots[kind] - self.body[:3]
+                spots[kind, [0, 2]] -= terrain.MAP_SIZE * np.round(away[[0, 2]] / terrain.MAP_SIZE)
+        return spots
+
+    @property
     def time_of_day(self) -> float:
         """In [0, 1), 0 at dawn."""
         return (self.start_tick + self.tick) % DAY_TICKS / DAY_TICKS

@@ -116,6 +116,7 @@ class VoxelWorld:
         frames = np.empty((b, self.spec.shown, *self.spec.frame_size, 3), np.uint8)
         rewards, terminated = np.zeros((b, f), np.float32), np.zeros((b, f), bool)
         poses, changes = np.empty((b, f, 5), np.float32), np.zeros((b, f, 2), np.bool_)
+        spots = np.empty((b, f, 2, 3), np.float32)
 
         def play(index: int, renderer: Renderer) -> None:
             game = games[index]
@@ -123,7 +124,7 @@ class VoxelWorld:
                 rewards[index, i] = game.advance(actions[index, i])
                 terminated[index, i] = game.task.done
                 poses[index, i] = game.body[:5]
-                changes[index, i] = game.changes
+                changes[index, i], spots[index, i] = game.changes, game.spots
                 if i >= unseen:
                     game.draw(renderer, frames[index, i - unseen])
             game.frames = frames[index].copy()
@@ -131,10 +132,10 @@ class VoxelWorld:
         self._each(range(b), play)
         infos: list[dict[str, Any]] = [
             {
-                "pose": game.pose, "poses": path, "changes": done, "caption": game.describe(), "task": game.task.name,
-                **game.task.info(),
+                "pose": game.pose, "poses": path, "changes": done, "spots": where, "caption": game.describe(),
+                "task": game.task.name, **game.task.info(),
             }
-            for game, path, done in zip(games, poses, changes, strict=True)
+            for game, path, done, where in zip(games, poses, changes, spots, strict=True)
         ]
         return Chunk(frames, rewards, terminated, infos)
 

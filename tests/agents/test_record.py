@@ -63,8 +63,10 @@ def test_what_the_hand_did_is_recorded_as_the_world_told(tmp_path):
     assert episode.changes is not None and episode.changes.any() and not episode.changes[0].any()
     world = VoxelWorld(frame_size=(32, 48), chunk=1)
     world.reset([Start(seed=11)])
-    told = [world.step(action[None, None]).infos[0]["changes"][0] for action in episode.actions[1:]]
-    np.testing.assert_array_equal(episode.changes[1:], told)
+    told = [world.step(action[None, None]).infos[0] for action in episode.actions[1:]]
+    np.testing.assert_array_equal(episode.changes[1:], [info["changes"][0] for info in told])
+    np.testing.assert_array_equal(episode.spots[1:], [info["spots"][0] for info in told])
+    np.testing.assert_array_equal(np.isfinite(episode.spots).all(-1), episode.changes)
 
 
 def test_a_policy_is_recorded_beside_the_explorer(tmp_path):

@@ -283,3 +283,21 @@ def test_what_the_hand_did_goes_with_the_frames_it_led_to(tmp_path):
         read_episode(tmp_path / "a")
     (tmp_path / "a.jsonl").write_text(lines.replace('"dug":1,', ""))
     assert read_episode(tmp_path / "a").changes is None
+    assert np.isnan(read_episode(tmp_path / "a").spots).all()  # it never said where
+
+
+def test_where_the_hand_did_it_goes_with_the_frames_too(tmp_path):
+    frame, spots = np.zeros((16, 16, 3), np.uint8), np.full((2, 3), np.nan)
+    spots[1] = 3, 64, -2
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.first(frame)
+        writer.add(noop(), frame, changes=(True, False))
+        writer.add(noop(), frame, changes=(False, True), spots=spots)
+        writer.add(noop(), frame, changes=(False, False), spots=spots)
+    lines = (tmp_path / "a.jsonl").read_text()
+    assert lines.count("_at") == 1 and '"placed_at":[3.0,64.0,-2.0]' in lines.splitlines()[1]
+    read = read_episode(tmp_path / "a").spots
+    assert read.dtype == np.float32 and read[2, 1].tolist() == [3, 64, -2] and np.isfinite(read).sum() == 3
+    (tmp_path / "a.jsonl").write_text(lines.replace("[3.0,64.0,-2.0]", "[3.0,64.0]"))
+    with pytest.raises(UserError, match=r"line 2: placed_at must be 3 numbers \[x, y, z\]"):
+        read_episode(tmp_path / "a")

@@ -1,6 +1,7 @@
 """The hand: what it is taught, when its events happen, and what the other nets make of them."""
 
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.body import BodyConfig
+from latentcraft.model.camera import pixel_rays
+from latentcraft.model.cells import hold
 from latentcraft.model.depth import DepthConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
@@ -19,7 +22,7 @@ from latentcraft.model.hand import DUE, Grip, HandConfig, HandNet, work
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import AROUND, Guess, Motion, MotionConfig, changed_places, hand_region, place_features
 from latentcraft.model.optimizer import OptimizerConfig
-from latentcraft.model.scene import Place, Scene, SceneConfig
+from latentcraft.model.scene import Place, Scene, SceneConfig, Views, views_of
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.hand import HandStage, HandStageConfig, agreement
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
@@ -227,3 +230,45 @@ def test_what_the_hand_changed_is_forgotten_though_it_looks_alike():
     assert not place.changed.any()
     place.sharpened(frames, calm, spread, hand=True)
     assert place.changed[8:24, 16:32].all() and place.changed.sum() == 16 * 16
+
+
+@pytest.mark.parametrize(("kind", "near"), [(0, 3), (1, 2)])
+def test_what_was_remembered_of_a_dug_block_and_behind_a_placed_one_is_forgotten(kind, near):
+    """Before a wall three metres ahead: the face of a block is dug out of it, or hidden by a block before it."""
+    place = Scene(SceneConfig(DepthConfig(widths=(8,) * 3, depths=(1,) * 3), BodyConfig(width=16))).place((32, 48))
+    eye, rays = np.array([0.5, 0.5, 0.0, 0.0, 0.0]), place.memory.rays
+    place.begin(eye)
+    wall = (3 / rays[2]).astype(np.float32)
+    place.remember(np.full((32, 48, 3), 90, np.uint8), wall, 0.0)
+    views_of([place], np.broadcast_to(eye, (1, 4, 5)))
+    holds = np.full((4, 2, 6), np.nan, np.float32)
+    holds[2:, kind] = hold(np.array([0, 0, near]), eye, 70.0)
+    frames, calm = np.full((4, 32, 48, 3), 90, np.uint8), np.zeros((4, 4, 6), np.float32)
+    place.sharpened(frames, calm, calm, hand=True, holds=holds)
+    focal = 24 / math.tan(math.radians(35))
+    side = focal / near  # pixels that a metre fills there
+    row, column = np.mgrid[:32, :48]
+    within = (np.abs(row - 15.5) < side / 2 - 0.6) & (np.abs(column - 23.5) < side / 2 - 0.6)
+    around = (np.abs(row - 15.5) < side / 2 + 0.6) & (np.abs(column - 23.5) < side / 2 + 0.6)
+    assert within.any() and place.changed[within].all() and not place.changed[~around].any()
+    place.sharpened(frames, calm, calm, holds=holds)  # the hand did nothing
+    assert not place.changed.any()
+
+
+def test_where_the_hand_works_is_told_from_where_it_looks():
+    """Known from the recording, or else the cell in the middle of what is remembered, for the rest of the chunk."""
+    eyes = np.tile(np.array([0.5, 0.5, 0.0, 0.0, 0.0]), (4, 1))
+    eyes[:, 3] = 0, 0, 0, 5
+    distances = np.broadcast_to(3 / pixel_rays(96, 160)[2], (4, 96, 160)).astype(np.float32)
+    views = Views(np.zeros((4, 96, 160, 3), np.uint8), np.ones((4, 96, 160), bool), distances, distances, eyes)
+    changes = np.zeros((4, 2))
+    changes[1, 0] = changes[2, 1] = 1
+    holds = views.holds(changes, None, 70.0)
+    assert np.isnan(holds[0]).all() and np.isnan(holds[1, 1]).all()
+    assert holds[1, 0].tolist() == [-0.5, -0.5, 3, 0, 0, 70] and holds[2, 1].tolist() == [-0.5, -0.5, 2, 0, 0, 70]
+    assert holds[3, :, 3].tolist() == [5, 5] and np.array_equal(holds[3, :, :3], holds[2, :, :3])
+    spots = np.full((4, 2, 3), np.nan)
+    spots[1, 0] = 7, 8, 9
+    told = views.holds(changes, spots, 70.0)
+    assert told[1, 0, :3].tolist() == [6.5, 7.5, 9] and np.array_equal(told[:, 1], holds[:, 1], equal_nan=True)
+    assert np.isnan(views._replace(distances=np.full_like(distances, np.inf)).holds(changes, None, 70.0)).all()

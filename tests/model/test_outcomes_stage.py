@@ -87,7 +87,8 @@ def test_episodes_of_some_tasks_keep_their_events():
     for (first, length), task in zip(spans.tolist(), ("chop", "free", "build"), strict=True):
         data.task[first : first + length] = TASK_INDEX[task]
     whole = LatentDataset(
-        data.latents, data.actions, data.rewards, data.terminated, data.task, data.eyes, data.changes, spans,
+        data.latents, data.actions, data.rewards, data.terminated, data.task, data.eyes, data.changes,
+        data.spots, spans,
         events=torch.tensor([[50, 0], [150, 1], [250, 2]]), deeds=torch.tensor([[260, 2]]),
     )  # fmt: skip
     part = whole.of_tasks([TASK_INDEX["chop"], TASK_INDEX["build"]])

@@ -3,16 +3,23 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from small_nets import frozen
 
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.body import BodyConfig
+from latentcraft.model.cells import hold
+from latentcraft.model.depth import DepthConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT, before
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
+from latentcraft.model.motion import Guess
 from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.scene import Scene, SceneConfig
+from latentcraft.model.touch import Touch
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.touch import CONTEXT, Moments, TouchStage, TouchStageConfig, gather
 
@@ -90,6 +97,47 @@ def test_it_learns_what_holes_look_like_and_nothing_else_moves(tmp_path):
     after = stage.result().state_dict()
     assert all(torch.equal(value, after[name]) for name, value in rest.items())
     assert after["touch.write.weight"].any()
+
+
+def test_it_draws_what_was_changed_where_that_was():
+    """Told of one cell or another, it draws otherwise there; from the start it makes nothing of any."""
+    touch = Touch(width=16, condition=32, frames=4, channels=8)
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in touch.named_parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=generator)
+        if name == "met.weight":
+            torch.nn.init.zeros_(weight)
+    chunks = torch.randn(1, 4, 12, 20, 8, generator=generator)
+    guess = Guess.of_nothing(chunks)
+    guess.changes[0, 1, 0] = 1
+    eye, holds = np.array([0.5, 1.62, 0.5, 0.0, 40.0]), guess.holds.clone()
+    holds[0, 1:, 0] = torch.from_numpy(hold(np.array([0, -1, 2]), eye, 70.0))
+    told = guess._replace(holds=holds)
+    inputs = chunks, torch.randn(1, 32, generator=generator)
+    with torch.no_grad():
+        assert torch.equal(touch(chunks, guess, *inputs), touch(chunks, told, *inputs))
+        torch.nn.init.normal_(touch.met.weight, std=0.1, generator=generator)
+        apart = (touch(chunks, guess, *inputs) - touch(chunks, told, *inputs)).abs().amax((0, 1, -1))
+    assert apart[6, 10] > 10 * apart[0, 0]  # the sky is far from any cell
+
+
+def test_moments_know_where_the_hand_worked_unless_they_are_to_guess():
+    data, dit = holes(), small()
+    data.eyes[:] = torch.tensor([0.5, 65.62, 0.5, 0.0, 40.0], dtype=torch.float64)
+    data.spots[data.changes[:, 0] > 0, 0] = torch.tensor([0.0, 63.0, 2.0])
+    codec, motion = frozen()
+    torch.manual_seed(0)
+    scene = Scene(SceneConfig(DepthConfig(widths=(8,) * 3, depths=(1,) * 3), BodyConfig(width=16)))
+    guesser = Guesser(codec, motion, scene.requires_grad_(False).eval())
+
+    def holds(share: float) -> torch.Tensor:
+        config = TouchStageConfig(own_share=0.0, wear_share=0.0, guessed_share=share)
+        guess = gather(data, guesser, dit, config, 8, torch.Generator().manual_seed(0)).guess
+        return guess.holds[guess.changes > 0].float()
+
+    assert (holds(0.0)[:, :3] - torch.tensor([-0.5, -2.62, 1.5])).abs().max() < 0.01
+    guessed = holds(1.0)
+    assert guessed.isfinite().all() and (guessed[:, :3] - torch.tensor([-0.5, -2.62, 1.5])).abs().amax(1).min() > 0.5
 
 
 def test_it_goes_on_where_it_was():

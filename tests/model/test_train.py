@@ -291,6 +291,7 @@ def test_clips_pair_actions_with_the_frames_they_led_to_and_stay_inside_an_episo
                 "task": torch.tensor([number]),
                 "eyes": stamp[:, None].double().expand(-1, 5).contiguous(),
                 "changes": torch.full((frames, 2), torch.nan),
+                "spots": torch.full((frames, 2, 3), torch.nan),
             },
             path,
         )
@@ -329,6 +330,7 @@ def test_clips_can_be_drawn_around_what_was_dug_or_placed(tmp_path: Path):
             "latents": frames[:, None, None, None].expand(-1, 1, 1, 2).half().contiguous(), "actions": actions,
             "rewards": torch.zeros(400), "terminated": torch.zeros(400, dtype=torch.bool), "task": torch.tensor([0]),
             "eyes": torch.zeros(400, 5, dtype=torch.float64), "changes": torch.full((400, 2), torch.nan),
+            "spots": torch.full((400, 2, 3), torch.nan),
         },
         path,
     )  # fmt: skip
