@@ -68,6 +68,10 @@ class RecordConfig:
     hands: float = 0.0
     """Share of episodes, 0 to 1, whose player does little but dig and place: things that a net has to see many times,
     and that ordinary play shows a few times a minute. Not used when ``env`` is given."""
+    outlines: float = 1.0
+    """Share of episodes, 0 to 1, in which the targeted block is outlined and cracks while it is dug; the reference
+    world's. A dream loses such lines on ground it has invented, and a net that saw no hole without cracks before it
+    draws none there."""
     ticks: int = 400
     """Ticks (1/20 s) an episode; an episode whose task ends is shorter."""
     seed: int = 0
@@ -131,6 +135,10 @@ def check_config(config: RecordConfig) -> None:
         )
     if not 0 <= config.hands <= 1:
         raise UserError(f"hands must be from 0 to 1, got {config.hands}")
+    if not 0 <= config.outlines <= 1:
+        raise UserError(f"outlines must be from 0 to 1, got {config.outlines}")
+    if config.outlines < 1 and (config.env or config.world != "voxel"):
+        raise UserError("outlines= is the reference world's; leave it out, or record world=voxel")
     if config.seed + config.episodes > HELD_OUT_SEED:
         raise UserError(
             f"seeds {config.seed} to {config.seed + config.episodes - 1} reach into those held out for evaluation; "
@@ -214,7 +222,11 @@ def _world_steps(
     config: RecordConfig, task: str, seed: int, writer: EpisodeWriter
 ) -> Generator[tuple[np.ndarray, float, bool], None, None]:
     """Play and write one game; yields each tick's action, its reward and whether the task has ended."""
+    from latentcraft.simulator.voxel.world import VoxelWorld
+
     world = _world(config, task)
+    if isinstance(world, VoxelWorld):
+        world.outlines = np.random.default_rng([seed, 0x0071]).random() < config.outlines
     explorer = Explorer(seed, task=task, hands=np.random.default_rng([seed, 0x4A2D]).random() < config.hands)
     player = None if config.player == EXPLORER else make_player(config.player, world, seed)
     frames = world.reset([Start(seed=seed)])[0]

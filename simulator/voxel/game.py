@@ -171,16 +171,20 @@ class Game:
                 self.edits[cell] = int(self.grid.blocks.reshape(-1)[cell])
         return reward
 
-    def draw(self, renderer: Renderer, out: np.ndarray, pose: Pose | None = None, *, bare_handed: bool = False) -> None:
+    def draw(
+        self, renderer: Renderer, out: np.ndarray, pose: Pose | None = None, *, bare_handed: bool = False,
+        outlines: bool = True,
+    ) -> None:  # fmt: skip
         """Draw the player's view, or the bare view from another ``pose``, into ``out`` (H, W, 3).
 
-        With ``bare_handed`` the player's view lacks the crosshair and the held block.
+        With ``bare_handed`` the player's view lacks the crosshair and the held block, without ``outlines`` the outline
+        of the targeted block and its cracks.
         """
         overlay, eye = Overlay(), physics.EYE
         if pose is None:
             pose = self.pose
             eye = physics.EYE_SNEAKING if self.status[physics.SNEAKING] else physics.EYE
-            overlay = Overlay(self.target, self._dig_progress(),
+            overlay = Overlay(self.target if outlines else None, self._dig_progress() if outlines else 0.0,
                               None if bare_handed else int(self.status[physics.SLOT]),
                               int(self.status[physics.SWING]))  # fmt: skip
         step = (self.start_tick + self.tick) % DAY_TICKS // _SKY_STEP

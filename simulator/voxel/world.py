@@ -78,6 +78,8 @@ class VoxelWorld:
         threads = min(num_worlds, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         self._renderers = [Renderer(self._spec.frame_size) for _ in range(threads)]  # each draws for one thread
         self._pool: ThreadPoolExecutor | None = None
+        self.outlines = True
+        """Whether the targeted block is outlined, and cracks while it is dug; may be changed at any time."""
         self._games: list[Game | None] = [None] * num_worlds
         self._histories: list[History | None] = [None] * num_worlds
 
@@ -126,7 +128,7 @@ class VoxelWorld:
                 poses[index, i] = game.body[:5]
                 changes[index, i], spots[index, i] = game.changes, game.spots
                 if i >= unseen:
-                    game.draw(renderer, frames[index, i - unseen])
+                    game.draw(renderer, frames[index, i - unseen], outlines=self.outlines)
             game.frames = frames[index].copy()
 
         self._each(range(b), play)
@@ -176,7 +178,7 @@ class VoxelWorld:
             game = Game.load(state)
         if not len(game.frames) and self.spec.shown:  # saved where nobody looked
             game.frames = np.empty((1, *self.spec.frame_size, 3), np.uint8)
-            game.draw(self._renderers[0], game.frames[0])
+            game.draw(self._renderers[0], game.frames[0], outlines=self.outlines)
         game.frames = last_frames(game.frames, self.spec.shown).copy()
         self._games[index], self._histories[index] = game, None
         return game.frames.copy()
@@ -184,7 +186,9 @@ class VoxelWorld:
     def like(self, num_worlds: int = 1, *, frames: Frames | None = None) -> "VoxelWorld":
         """Return another world of this kind; see :class:`latentcraft.simulator.protocol.Branching`."""
         spec = self.spec
-        return VoxelWorld(num_worlds, spec.task, spec.frame_size, spec.chunk, spec.frames if frames is None else frames)
+        world = VoxelWorld(num_worlds, spec.task, spec.frame_size, spec.chunk, frames or spec.frames)
+        world.outlines = self.outlines
+        return world
 
     def close(self) -> None:
         """Forget all games."""
@@ -238,7 +242,7 @@ class VoxelWorld:
             game.advance(action)
             poses[tick] = game.pose
             if tick >= len(script) - shown:
-                game.draw(renderer, frames[tick - len(script) + shown])
+                game.draw(renderer, frames[tick - len(script) + shown], outlines=self.outlines)
         game.frames = frames[shown - self.spec.shown :].copy()
         return game, History(frames, script, poses)
 
