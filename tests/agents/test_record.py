@@ -69,6 +69,19 @@ def test_what_the_hand_did_is_recorded_as_the_world_told(tmp_path):
     np.testing.assert_array_equal(np.isfinite(episode.spots).all(-1), episode.changes)
 
 
+def test_games_without_outlines_differ_in_nothing_else(tmp_path):
+    options = SMALL | {"ticks": 160, "frame_size": (96, 160)}
+    for share in (0.0, 1.0):
+        config = RecordConfig(out=tmp_path / str(share), episodes=1, seed=11, task="free", hands=1.0, **options)
+        record(replace(config, outlines=share))
+    bare, lined = (read_episode(list_episodes(tmp_path / str(share))[0]) for share in (0.0, 1.0))
+    np.testing.assert_array_equal(bare.actions, lined.actions)
+    np.testing.assert_array_equal(bare.poses, lined.poses)
+    np.testing.assert_array_equal(bare.spots, lined.spots)
+    apart = np.abs(bare.frames.astype(int) - lined.frames).max(-1) > 60
+    assert apart.any((1, 2)).mean() > 0.3 and apart.mean() < 0.1
+
+
 def test_a_policy_is_recorded_beside_the_explorer(tmp_path):
     """Its moves are held for whole chunks of four ticks; poses and rewards are those of its actions."""
     config = RecordConfig(out=tmp_path, episodes=1, seed=7, task="chop", player="autopilot", **SMALL)
@@ -139,6 +152,8 @@ def test_task_mix_has_every_task():
         ({"env": "CartPole-v1", "frame_size": None}, "frame_size"),
         ({"player": "tour"}, "player=tour is a script"),
         ({"player": "autopilot", "hands": 0.5}, "hands= is the explorer's"),
+        ({"outlines": 1.5}, "outlines must be from 0 to 1, got 1.5"),
+        ({"world": "dream", "outlines": 0.5}, "outlines= is the reference world's"),
         ({"player": "nobody"}, "no player 'nobody'"),
     ],
 )
