@@ -146,6 +146,8 @@ def meetings(holds: Tensor, h: int, w: int) -> Tensor:
     assert kinds == len(CHANGES)
     flat = holds.reshape(-1, HOLD)
     out = flat.new_zeros(len(flat), h, w, MEETING)
+    if flat.is_meta:  # where only sizes are counted nothing happens
+        return rearrange(out.unflatten(0, (*outer, kinds)), "... n h w e -> ... h w (n e)")
     rows = (~flat[:, 0].isnan()).nonzero()[:, 0]
     corner, (yaw, pitch, lens) = flat[rows, None, None, :3], torch.deg2rad(flat[rows, 3:]).unbind(-1)
     fine = SAMPLES**2

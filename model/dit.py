@@ -374,7 +374,7 @@ class SpacetimeDiT(nn.Module):
         """
         assert self.touch is not None
         b, g, t, _, h, w, _ = y.shape
-        where = hand_region(guess.changes, h, w).flatten(0, 1)[:, None]  # (b * t, 1, f, h, w, 1)
+        where = hand_region(guess.changes, guess.holds, h, w).flatten(0, 1)[:, None]  # (b * t, 1, f, h, w, 1)
         told = Guess(*(part.flatten(0, 1) for part in guess))
         y, latents, condition = (part.transpose(1, 2).flatten(0, 1) for part in (y, latents, condition))
         before = past.flatten(0, 1)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, ConvNet
-from latentcraft.model.cells import no_holds
+from latentcraft.model.cells import meetings, no_holds
 
 FOLD = 4
 """Pixels per side folded into channels where the flow net looks closest."""
@@ -176,13 +176,14 @@ def has_happened(changes: Tensor) -> Tensor:
     return (changes.cumsum(-2) > 0).any(-1)
 
 
-def hand_region(changes: Tensor, h: int, w: int) -> Tensor:
-    """Return where the hand may have changed a picture, ``bool (..., f, h, w, 1)``: within :data:`REACH` of its middle
-    in the frames that :func:`has_happened` names.
+def hand_region(changes: Tensor, holds: Tensor, h: int, w: int) -> Tensor:
+    """Return where the hand may have changed a picture, ``bool (..., f, h, w, 1)``: in the frames that
+    :func:`has_happened` names, within :data:`REACH` of its middle and where the changed cells are (``holds``, see
+    :class:`Guess`).
     """
     y, x = coordinates(h, w, changes.device)
-    near = (y.square() + x.square() < REACH**2)[..., None]
-    return has_happened(changes)[..., None, None, None] & near
+    near = (y.square() + x.square() < REACH**2) | meetings(holds, h, w).any(-1)
+    return (has_happened(changes)[..., None, None] & near)[..., None]
 
 
 def some_at_once(chosen: Tensor) -> Sequence[Tensor]:

@@ -81,7 +81,9 @@ def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset
             if min(across, down) < -LARGEST_DOT or across > width + LARGEST_DOT or down > height + LARGEST_DOT:
                 continue
             distance = np.sqrt(x * x + y * y + z * z)
-            half = 0.5 * min(max(1.0, d / distance), LARGEST_DOT) + 0.02
+            # Away from the middle a picture is stretched: dots that did not grow along would show what is behind.
+            stretch = max(1.0, (rays[2, row, column] * distance / z) ** 2)
+            half = 0.5 * min(max(1.0, stretch * d / distance), LARGEST_DOT) + 0.02
             for i in range(max(0, int(np.ceil(down - half))), min(height - 1, int(np.floor(down + half))) + 1):
                 for j in range(max(0, int(np.ceil(across - half))), min(width - 1, int(np.floor(across + half))) + 1):
                     before, gap = depth[i, j], SAME * distance

@@ -200,7 +200,8 @@ class TouchStage:
     @staticmethod
     def missed(predicted: Tensor, moments: Moments) -> Tensor:
         """Squared error where the hand changed something, at several scales."""
-        where = hand_region(moments.guess.changes, *predicted.shape[2:4])[..., 0].float()
+        guess = moments.guess
+        where = hand_region(guess.changes, guess.holds, *predicted.shape[2:4])[..., 0].float()
         return squared_error(predicted, moments.latents, where / where.mean()).mean()
 
     @torch.no_grad()
@@ -210,7 +211,7 @@ class TouchStage:
         noise = torch.randn(moments.latents.shape, generator=torch.Generator().manual_seed(self.seed)).to(self.device)
         nothing = torch.zeros(len(noise), device=self.device)
         predicted = self.predict(self.average, moments, nothing, nothing.long() + 1, noise)
-        where = hand_region(moments.guess.changes, *noise.shape[2:4])
+        where = hand_region(moments.guess.changes, moments.guess.holds, *noise.shape[2:4])
         shown = torch.where(where, predicted, moments.latents)
         decode = self.guesser.autoencoder.decode
         rows = [

@@ -14,7 +14,7 @@ from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.body import BodyConfig
 from latentcraft.model.camera import pixel_rays
-from latentcraft.model.cells import hold
+from latentcraft.model.cells import hold, no_holds
 from latentcraft.model.depth import DepthConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
@@ -127,9 +127,14 @@ def test_places_are_told_of_changes_from_their_frame_on():
 def test_hands_change_what_is_around_the_middle_from_then_to_the_end_of_the_chunk():
     changes = torch.zeros(1, 3, 4, 2)
     changes[0, 1, 2, 1] = 1
-    where = hand_region(changes, 12, 20)[0, ..., 0]
+    where = hand_region(changes, no_holds(changes), 12, 20)[0, ..., 0]
     assert where[1, :, 5, 9].tolist() == [False, False, True, True]
     assert not where[[0, 2]].any() and not where[:, :, :, :2].any() and where[1, 2, 1, 9]
+    holds = no_holds(changes)
+    holds[0, 1, 2:, 1] = torch.from_numpy(hold(np.array([0, 0, 1]), np.array([0.5, 0.5, 0.4, 0.0, 0.0]), 70.0))
+    close = hand_region(changes, holds, 12, 20)[0, ..., 0]
+    assert close[1, 2:].all()  # it fills the view
+    assert torch.equal(close[1, :2], where[1, :2]) and not close[[0, 2]].any()
 
 
 def nets() -> tuple[Motion, SpacetimeDiT]:

@@ -122,6 +122,25 @@ def test_what_was_dug_is_forgotten_and_what_was_placed_is_seen():
     np.testing.assert_array_equal(memory.view(STILL).picture[inner], wall(4.0, STILL)[0][inner])
 
 
+def test_what_is_behind_does_not_show_through_what_stands_before_it():
+    """Also at the frame's edge, where turning the view pulls pixels apart."""
+    behind, before = (np.full((*SIZE, 3), tone, np.uint8) for tone in (200, 40))
+    memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    memory.remember(behind, np.full(SIZE, 6.0, np.float32), STILL)
+    distance = np.full(SIZE, 6.0, np.float32)
+    distance[8:40, 20:60] = 2.0
+    memory.remember(np.where(distance[..., None] < 3, before, behind), distance, STILL)
+    for yaw in (-30.0, -20.0, 20.0, 30.0):
+        shown = memory.view(moved(yaw=yaw)).picture[..., 0]
+        dark = (shown > 0) & (shown < 100)
+        # Within the outline of what stands before, row by row.
+        rows = np.flatnonzero(dark.sum(1) > 8)[2:-2]
+        assert len(rows) > 10
+        for row in rows:
+            left, right = np.flatnonzero(dark[row])[[0, -1]]
+            assert dark[row, left + 1 : right].all(), (yaw, row)
+
+
 def test_what_moves_with_the_lens_is_not_remembered():
     picture, distance = wall(4.0, STILL)
     distance[20:24, 30:34] = 0
