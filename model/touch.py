@@ -19,6 +19,12 @@ DILATIONS = (1, 2, 4, 2, 1, 1)
 """Of the convolutions: together they see from the middle to the block in the hand."""
 
 
+def _of_before_cells(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Let a state that was saved before touches were told of cells be loaded: it makes nothing of them."""
+    assert isinstance(module, Touch)
+    state.setdefault(prefix + "met.weight", torch.zeros_like(module.met.weight))
+
+
 class Touch(nn.Module):
     """From noised latents, the guess and the picture before to a prediction in units of the guess's spread."""
 
@@ -40,6 +46,7 @@ class Touch(nn.Module):
         self.modulation = nn.Linear(condition, 2 * width * len(DILATIONS))
         self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=rate, dilation=rate) for rate in DILATIONS)
         self.write = nn.Conv2d(width, frames * channels, 3, padding=1)
+        self.register_load_state_dict_pre_hook(_of_before_cells)
 
     def init_weights(self) -> None:
         """Begin with the guess's mean, and as if nobody knew of any cell."""
