@@ -34,7 +34,7 @@ CHECKED = 96
 """Held-out moments that are looked at."""
 TOGETHER = 16
 """Clips that are gathered at once."""
-NOT_MATRICES = ("read", "met", "modulation", "write")
+NOT_MATRICES = ("read", "met", "glance", "modulation", "write")
 """Weights that Muon leaves alone, see :class:`latentcraft.model.optimizer.MasterOptimizer`."""
 
 

@@ -117,11 +117,15 @@ def test_it_draws_what_was_changed_where_that_was():
     with torch.no_grad():
         assert torch.equal(touch(chunks, guess, *inputs), touch(chunks, told, *inputs))
         torch.nn.init.normal_(touch.met.weight, std=0.1, generator=generator)
-        old = {name: part for name, part in touch.state_dict().items() if name != "met.weight"}
+        elsewhere = inputs[0].clone()
+        elsewhere[:, :, -2:, -2:] += 5  # what is held in the corner is known everywhere
+        near = (touch(chunks, told, *inputs) - touch(chunks, told, elsewhere, inputs[1])).abs().amax((0, 1, -1))
+        old = {name: part for name, part in touch.state_dict().items() if name not in ("met.weight", "glance.weight")}
         apart = (touch(chunks, guess, *inputs) - touch(chunks, told, *inputs)).abs().amax((0, 1, -1))
     assert apart[6, 10] > 10 * apart[0, 0]  # the sky is far from any cell
+    assert near.min() > 0
     touch.load_state_dict(old)  # of before there were cells
-    assert not touch.met.weight.any()
+    assert not touch.met.weight.any() and not touch.glance.weight.any()
 
 
 def test_moments_know_where_the_hand_worked_unless_they_are_to_guess():
