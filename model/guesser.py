@@ -286,9 +286,8 @@ class Guesser:
     def held(self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None) -> Tensor:
         """Return which cells the hand changes in each of ``views``, ``(k, f, 2, 6)``; see :meth:`Views.holds`."""
         holds = no_holds(changes)
-        for index in changes.flatten(1).any(1).nonzero()[:, 0].tolist():
-            view = views[index]
-            if view is not None and self.scene is not None:
+        for index, view in enumerate(views):
+            if view is not None and self.scene is not None and changes[index].any():
                 where = None if spots is None else spots[index].cpu().numpy()
                 lens = self.scene.config.depth.field_of_view
                 holds[index] = torch.from_numpy(view.holds(changes[index].cpu().numpy(), where, lens))

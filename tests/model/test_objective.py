@@ -84,7 +84,9 @@ def test_the_motion_loss_is_least_at_the_correlation():
     moved, fresh = torch.randn(2, 10_000, 1, generator=torch.Generator().manual_seed(0))
     target = 0.6 * moved + 0.8 * fresh
     losses = {
-        rho: motion_loss(Guess(rho * moved, torch.full_like(moved, (1 - rho**2) ** 0.5), moved, moved), target).item()
+        rho: motion_loss(
+            Guess(rho * moved, torch.full_like(moved, (1 - rho**2) ** 0.5), moved, moved, moved), target
+        ).item()
         for rho in (0.4, 0.6, 0.8)
     }
     assert min(losses, key=losses.__getitem__) == 0.6
