@@ -209,7 +209,7 @@ class EpisodeWriter:
             caption: what ``frame`` shows, if that changed.
             distance: of each pixel, ``float (H, W)``, see the module's docstring.
             changes: which of :data:`CHANGES` the tick brought; None where the world does not tell.
-            spots: where, ``(2, 3)``, see :data:`CHANGES`; None or NaN where the world does not tell.
+            spots: where, ``(2, 3)``, see :data:`CHANGES`; None, or not finite, where the world does not tell.
         """
         if distance is not None:
             self._distances[self.length] = distance.astype(np.float16)
@@ -237,7 +237,7 @@ class EpisodeWriter:
         if changes is not None:
             line |= {name: int(change) for name, change in zip(CHANGES, changes, strict=True)}
             for name, change, spot in zip(CHANGES, changes, () if spots is None else spots.tolist(), strict=False):
-                if change and not math.isnan(spot[0]):
+                if change and math.isfinite(spot[0]):
                     line[name + AT] = [round(value, 3) for value in spot]
         line |= {"task": self._task, "caption": self._caption}
         if self.length == 1:

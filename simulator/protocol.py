@@ -79,8 +79,8 @@ class Chunk(NamedTuple):
     infos: list[dict[str, Any]]
     """One dict per world. The reference world gives ``pose`` (x, y, z, yaw, pitch), ``caption`` and task state,
     and of every tick ``poses`` ``float32 (f, 5)``; both worlds give ``changes`` ``bool (f, 2)``: what was dug, what was
-    placed, and ``spots`` ``float32 (f, 2, 3)``: the lower corners of those blocks (NaN: none, or nobody knows where),
-    where a world knows what its hand does."""
+    placed, and ``spots`` ``float32 (f, 2, 3)``: the lower corners of those blocks (0 where there is none, infinite
+    where nobody knows), where a world knows what its hand does."""
 
 
 @dataclass(frozen=True)

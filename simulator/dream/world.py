@@ -34,7 +34,7 @@ class DreamWorld:
     real and is remembered wears off little by little. A world without a memory of places tells of the last chunk only:
     the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
     in this chunk. Where the world has learned what a hand does, ``changes`` ``bool (f, 2)`` says what was dug and what
-    was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts.
+    was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts; infinite where it does not know.
 
     Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
     that falls below one half, and pays nothing from then on.
@@ -352,10 +352,9 @@ def _from_numpy(array: np.ndarray, dtype: torch.dtype) -> Tensor:
 
 
 def _spots(place: Place | None, holds: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """Return where the hand changes something, ``float32 (f, 2, 3)``, NaN where it does not; see
-    :class:`latentcraft.model.motion.Guess` for ``holds`` and ``changes``.
+    """Return where the hand changes something, ``float32 (f, 2, 3)``, 0 where it does not, infinite where nobody knows;
+    see :class:`latentcraft.model.motion.Guess` for ``holds`` and ``changes``.
     """
-    if place is None or place.ahead is None:
-        return np.full((*changes.shape, 3), np.nan, np.float32)
-    corners = holds[..., :3] + place.ahead.eyes[:, None, :3]
-    return np.where(changes[..., None] > 0, np.round(corners), np.nan).astype(np.float32)
+    eyes = np.nan if place is None or place.ahead is None else place.ahead.eyes[:, None, :3]
+    corners = np.nan_to_num(np.round(holds[..., :3] + eyes), nan=np.inf)  # NaN would not equal itself
+    return np.where(changes[..., None] > 0, corners, 0).astype(np.float32)

@@ -78,7 +78,7 @@ def test_sizes_of_the_presets_are_printed_and_nothing_is_measured(tmp_path: Path
     for figure in ("parameters", "dream_flops", "train_flops", "train_bytes", "shard_bytes", "play_bytes"):
         values = [size[figure] for size in counted.values()]
         assert values == sorted(values), figure
-    assert "1091.7M" in capsys.readouterr().out
+    assert "1092.1M" in capsys.readouterr().out
 
 
 def test_training_says_how_it_was_run(monkeypatch: pytest.MonkeyPatch):

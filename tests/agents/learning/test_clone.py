@@ -31,7 +31,8 @@ def episode_of(ticks: int, *, end: int | None = None) -> Episode:
     terminated = np.zeros(ticks, bool)
     if end is not None:
         terminated[end:] = True
-    return Episode(frames, actions, rewards, terminated, None, None, "chop", "", 1, "voxel")
+    spots = np.full((ticks, 2, 3), np.nan, np.float32)
+    return Episode(frames, actions, rewards, terminated, None, None, spots, "chop", "", 1, "voxel")
 
 
 def test_what_was_seen_and_what_was_done_next():
