@@ -34,7 +34,8 @@ class DreamWorld:
     real and is remembered wears off little by little. A world without a memory of places tells of the last chunk only:
     the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
     in this chunk. Where the world has learned what a hand does, ``changes`` ``bool (f, 2)`` says what was dug and what
-    was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts; infinite where it does not know.
+    was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts
+    and infinite where it does not know.
 
     Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
     that falls below one half, and pays nothing from then on.
