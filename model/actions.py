@@ -22,7 +22,7 @@ NUM_BUTTONS = len(BUTTONS)
 BUTTON_INDEX = {name: index for index, name in enumerate(BUTTONS)}
 CHANGES: tuple[str, ...] = ("dug", "placed")
 """What a hand may do to the world in a tick: something broke under it, or it put something there. Where it did is told
-by *spots*: the lower corners (x, y, z) of the blocks, in metres, NaN where nothing was done."""
+by *spots*: the lower corners (x, y, z) of the blocks, in metres."""
 PITCH, YAW = NUM_BUTTONS, NUM_BUTTONS + 1
 ACTION_SIZE = NUM_BUTTONS + 2
 CAMERA_LIMIT = 30.0

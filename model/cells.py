@@ -83,18 +83,33 @@ def face_seen(distances: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> Face 
         return None
     near, seen = near[:, known], seen[known]
     ways, weight = axes(eye[3], eye[4]) @ near, np.exp(-(near[:2] ** 2).sum(0) / near[2] ** 2 / (2 * NEAR**2))
-    ways[np.abs(ways) < 1e-9] = 1e-9
 
     def misfit(face: Face) -> float:
-        there = (face.behind[:, None] + (ways < 0) - eye[:3, None]) / ways  # where the rays enter its cell
-        back = (face.behind[:, None] + (ways > 0) - eye[:3, None]) / ways
-        on = (there.argmax(0) == face.axis) & (there.max(0) < back.min(0)) & (there.max(0) > 0)
+        enters, _, axis = passage(face.behind - eye[:3], ways)
+        on = np.isfinite(enters) & (enters > 0) & (axis == face.axis)
         if on.sum() < 3:
             return MOST_OFF
-        off = np.minimum(np.abs(np.log(there.max(0)[on] / seen[on])), MOST_OFF)
+        off = np.minimum(np.abs(np.log(enters[on] / seen[on])), MOST_OFF)
         return float(np.average(off, weights=weight[on] + 1e-12))
 
     return min(faces_ahead(eye), key=misfit, default=None)
+
+
+def passage(corner: np.ndarray, ways: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far along each of ``ways (3, ...)`` a cell begins and ends, infinite where they do not meet it, and
+    across which axis the face stands through which they enter it.
+
+    Args:
+        corner: from the eye to the cell's lower corner, ``(3,)`` metres.
+        ways: unit vectors in the world's axes.
+    """
+    ways = np.where(np.abs(ways) < 1e-9, 1e-9, ways)
+    low = corner.reshape(3, *[1] * (ways.ndim - 1))
+    sides = np.stack([low / ways, (low + 1) / ways])
+    first, last = sides.min(0), sides.max(0)
+    enters, leaves = first.max(0), last.min(0)
+    meets = (enters < leaves) & (leaves > 0)
+    return np.where(meets, enters, np.inf), np.where(meets, leaves, np.inf), first.argmax(0)
 
 
 def hold(spot: np.ndarray, eye: np.ndarray, field_of_view: float) -> np.ndarray:
@@ -117,12 +132,8 @@ def distances_to(told: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.nda
         told: see :func:`hold`.
         rays: see :func:`latentcraft.model.camera.pixel_rays`.
     """
-    ways = np.einsum("ij,jhw->hwi", axes(told[3], told[4]), rays)
-    ways[np.abs(ways) < 1e-9] = 1e-9
-    sides = np.stack([told[:3], told[:3] + 1])[:, None, None] / ways
-    enters, leaves = sides.min(0).max(-1), sides.max(0).min(-1)
-    meets = (enters < leaves) & (leaves > 0)
-    return np.where(meets, enters, np.inf), np.where(meets, leaves, np.inf)
+    enters, leaves, _ = passage(told[:3], np.einsum("ij,jhw->ihw", axes(told[3], told[4]), rays))
+    return enters, leaves
 
 
 def no_holds(changes: Tensor) -> Tensor:
@@ -146,10 +157,15 @@ def meetings(holds: Tensor, h: int, w: int) -> Tensor:
     assert kinds == len(CHANGES)
     flat = holds.reshape(-1, HOLD)
     out = flat.new_zeros(len(flat), h, w, MEETING)
-    if flat.is_meta:  # where only sizes are counted nothing happens
-        return rearrange(out.unflatten(0, (*outer, kinds)), "... n h w e -> ... h w (n e)")
-    rows = (~flat[:, 0].isnan()).nonzero()[:, 0]
-    corner, (yaw, pitch, lens) = flat[rows, None, None, :3], torch.deg2rad(flat[rows, 3:]).unbind(-1)
+    if not flat.is_meta:  # where only sizes are counted nothing happens
+        rows = (~flat[:, 0].isnan()).nonzero()[:, 0]
+        out[rows] = _met(flat[rows], h, w)
+    return rearrange(out.unflatten(0, (*outer, kinds)), "... n h w e -> ... h w (n e)")
+
+
+def _met(holds: Tensor, h: int, w: int) -> Tensor:
+    """Do :func:`meetings` for cells that are there, ``(k, 6)``; returns ``(k, h, w, MEETING)``."""
+    corner, (yaw, pitch, lens) = holds[:, None, None, :3], torch.deg2rad(holds[:, 3:]).unbind(-1)
     fine = SAMPLES**2
     down = ((torch.arange(h * fine, device=holds.device) + 0.5) * 2 / fine - h) / w
     right = (torch.arange(w * fine, device=holds.device) + 0.5) * 2 / (w * fine) - 1
@@ -169,5 +185,4 @@ def meetings(holds: Tensor, h: int, w: int) -> Tensor:
     axis = torch.arange(3, device=holds.device)
     met = torch.cat([(part[..., None] == axis) & meets[..., None] for part in (first, last)], -1).float()
     parts = F.avg_pool2d(met.permute(0, 3, 1, 2), SAMPLES)
-    out[rows] = rearrange(parts, "k e (h p) (w q) -> k h w (p q e)", p=SAMPLES, q=SAMPLES)
-    return rearrange(out.unflatten(0, (*outer, kinds)), "... n h w e -> ... h w (n e)")
+    return rearrange(parts, "k e (h p) (w q) -> k h w (p q e)", p=SAMPLES, q=SAMPLES)

@@ -137,10 +137,10 @@ class Game:
 
     @property
     def spots(self) -> np.ndarray:
-        """Lower corners of the blocks that were dug and placed in the last tick, ``float32 (2, 3)``, NaN where none
+        """Lower corners of the blocks that were dug and placed in the last tick, ``float32 (2, 3)``, 0 where none
         was; on the player's side of the map's seam.
         """
-        spots = np.full((2, 3), np.nan, np.float32)
+        spots = np.zeros((2, 3), np.float32)
         for kind, event in enumerate((physics.DUG_CELL, physics.PLACED_CELL)):
             cell = int(self.events[event])
             if cell >= 0:

@@ -118,7 +118,7 @@ class VoxelWorld:
         frames = np.empty((b, self.spec.shown, *self.spec.frame_size, 3), np.uint8)
         rewards, terminated = np.zeros((b, f), np.float32), np.zeros((b, f), bool)
         poses, changes = np.empty((b, f, 5), np.float32), np.zeros((b, f, 2), np.bool_)
-        spots = np.zeros((b, f, 2, 3), np.float32)
+        spots = np.empty((b, f, 2, 3), np.float32)
 
         def play(index: int, renderer: Renderer) -> None:
             game = games[index]
@@ -126,7 +126,7 @@ class VoxelWorld:
                 rewards[index, i] = game.advance(actions[index, i])
                 terminated[index, i] = game.task.done
                 poses[index, i] = game.body[:5]
-                changes[index, i], spots[index, i] = game.changes, np.nan_to_num(game.spots)
+                changes[index, i], spots[index, i] = game.changes, game.spots
                 if i >= unseen:
                     game.draw(renderer, frames[index, i - unseen], outlines=self.outlines)
             game.frames = frames[index].copy()
