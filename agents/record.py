@@ -27,7 +27,7 @@ from latentcraft.agents.players import EXPLORER, check_player, make_player
 from latentcraft.agents.record_stats import RecordStats
 from latentcraft.agents.signals import handling
 from latentcraft.errors import UserError
-from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.episode_writer import EpisodeWriter
 from latentcraft.model.tasks import TASKS
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start, World
 from latentcraft.simulator.voxel.seam import unwrapped

@@ -8,7 +8,7 @@ import numpy as np
 
 from latentcraft.agents.record import DEPTH_EVERY, remove_leftovers
 from latentcraft.agents.shot import Facts
-from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.episode_writer import EpisodeWriter
 from latentcraft.simulator.protocol import Chunk, World
 from latentcraft.simulator.voxel.seam import unwrapped
 

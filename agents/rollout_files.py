@@ -27,7 +27,7 @@ from latentcraft.agents.video import (
     write_video,
 )
 from latentcraft.errors import UserError
-from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.episode_writer import EpisodeWriter
 from latentcraft.simulator.protocol import TICKS_PER_SECOND, Start
 
 Results = Mapping[str, RolloutResult]

@@ -19,7 +19,8 @@ from latentcraft.agents.seeds import read_seeds
 from latentcraft.configs.compose import compose_config
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, noop
-from latentcraft.model.episodes import EpisodeWriter, read_episode
+from latentcraft.model.episode_writer import EpisodeWriter
+from latentcraft.model.episodes import read_episode
 from latentcraft.simulator.protocol import Start
 
 ACTIONS = parse_script("- {hold: forward, turn: left 30, for: 10 ticks}").actions

@@ -8,7 +8,8 @@ import pytest
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, BUTTONS, PITCH, YAW, noop
 from latentcraft.model.camera import SKY
-from latentcraft.model.episodes import EpisodeWriter, list_episodes, read_all, read_distances, read_episode
+from latentcraft.model.episode_writer import EpisodeWriter
+from latentcraft.model.episodes import list_episodes, read_all, read_distances, read_episode
 
 
 def grey(value: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:

@@ -17,7 +17,7 @@ from latentcraft.model.actions import BUTTON_INDEX
 from latentcraft.model.autoencoder import AutoencoderConfig
 from latentcraft.model.checkpoint import load_checkpoint
 from latentcraft.model.dit import DiTConfig
-from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.episode_writer import EpisodeWriter
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import MotionConfig
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig

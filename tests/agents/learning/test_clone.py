@@ -14,7 +14,8 @@ from latentcraft.agents.learning.policy import LearnedPolicy, load_policy_file
 from latentcraft.agents.learning.sight import Sight, SightConfig, shrink
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, noop
-from latentcraft.model.episodes import Episode, EpisodeWriter
+from latentcraft.model.episode_writer import EpisodeWriter
+from latentcraft.model.episodes import Episode
 
 SIGHT = SightConfig((16, 24), 2)
 TINY = PolicyConfig(SIGHT, (4, 8, 8), 16)

@@ -13,7 +13,7 @@ from latentcraft.agents.learning.sight import SightConfig
 from latentcraft.agents.learning.train import AgentTrainConfig, PPOConfig
 from latentcraft.errors import UserError
 from latentcraft.model.actions import noop
-from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.episode_writer import EpisodeWriter
 
 TINY = PolicyConfig(SightConfig((16, 24), 2), (4, 4, 4), 16)
 ROLLOUT = PPOConfig(games=2, rollout=4, batch=8, epochs=1, learning_rate=3e-3)

@@ -9,7 +9,7 @@ import torch
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, YAW, noop
-from latentcraft.model.episodes import EpisodeWriter
+from latentcraft.model.episode_writer import EpisodeWriter
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.train.loop import Interrupted
 from latentcraft.simulator.fidelity.inverse_dynamics import (
