@@ -214,7 +214,8 @@ def test_a_failed_file_is_named_and_leaves_what_was_there(tmp_path: Path, fake_w
     def full(*_arguments, **_options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    broken = {"latentcraft.model.episodes.EpisodeWriter.add": "seed_900001_dream", "PIL.Image.Image.save": "sheet.png"}
+    writer = "latentcraft.model.episode_writer.EpisodeWriter.add"
+    broken = {writer: "seed_900001_dream", "PIL.Image.Image.save": "sheet.png"}
     for function, name in broken.items():
         with monkeypatch.context() as patch, pytest.raises(UserError, match=f"cannot write .*{name}.*No space left"):
             patch.setattr(function, full)
