@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +50,8 @@ class SoakConfig:
     """Chance that a game does in a step what it did in the last: who always changes his mind gets nowhere."""
     denoising: int = 1
     """Steps of the dream: 1, 2, 4 or 8."""
+    checkpoint: Path | None = None
+    """Dream only: the checkpoint; null takes the shipped one. One of ``train preset=smoke`` plays many times as fast."""
     seed: int = 0
     """Of games and actions."""
     growth_mb: float = 64.0
@@ -110,7 +113,10 @@ class Watch:
         if not middle:
             return []
         found = []
-        (_, memory, handles), (*_, last_memory, last_handles) = middle[-1], self.taken[-1]
+        *_, last_memory, last_handles = self.taken[-1]
+        # The most that was held: where an environment was just closed, it is less for a moment.
+        memory = max((held for _, held, _ in middle if held is not None), default=None)
+        handles = max((held for _, _, held in middle if held is not None), default=None)
         if memory is not None and last_memory is not None and last_memory - memory > 1e6 * self._config.growth_mb:
             found.append(f"memory grew by {(last_memory - memory) / 1e6:.0f} MB over the second half")
         if handles is not None and last_handles is not None and last_handles > handles + 2:
@@ -158,7 +164,7 @@ def _soak(config: SoakConfig, watch: Watch, task: str, turn: int, steps: int, un
 
     env: Any = gymnasium.make_vec(
         _IDS[config.world], num_envs=config.games, task=task, observation=config.observation, steps=config.denoising,
-        max_episode_steps=config.length, info_frames=False,
+        checkpoint=config.checkpoint, max_episode_steps=config.length, info_frames=False,
     )  # fmt: skip
     rng = np.random.default_rng([config.seed, turn])
     env.action_space.seed(int(rng.integers(2**31)))

