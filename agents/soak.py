@@ -51,7 +51,7 @@ class SoakConfig:
     denoising: int = 1
     """Steps of the dream: 1, 2, 4 or 8."""
     checkpoint: Path | None = None
-    """Dream only: the checkpoint; null takes the shipped one. One of ``train preset=smoke`` plays many times as fast."""
+    """Dream only: the checkpoint; null takes the shipped one. One of ``train preset=smoke`` plays far faster."""
     seed: int = 0
     """Of games and actions."""
     growth_mb: float = 64.0

@@ -28,17 +28,17 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
-from latentcraft.model.motion import (
+from latentcraft.model.guess import Guess
+from latentcraft.model.in_frame import (
     AROUND,
     CENTRES,
-    Guess,
-    action_features,
     changed_places,
     hand_region,
     has_happened,
     place_features,
     some_at_once,
 )
+from latentcraft.model.motion import action_features
 from latentcraft.model.refiner import Refiner
 from latentcraft.model.tasks import TASKS
 from latentcraft.model.touch import Touch
@@ -304,7 +304,7 @@ class SpacetimeDiT(nn.Module):
                 The cache is only read: append ``keys`` and ``values`` once the chunk is final.
             past: the chunk before each, ``(b, t, f, h, w, c)``. Default: the cache's, or copy 0 itself.
             guess: what denoising of each chunk started from, ``(b, t, f, h, w, ...)``; see
-                :class:`latentcraft.model.motion.Guesser`. Default: a standard normal, as where nothing is known.
+                :class:`latentcraft.model.guesser.Guesser`. Default: a standard normal, as where nothing is known.
             details: refine the predicted latents; False where only keys, values and outcomes are wanted.
 
         Returns:

@@ -17,8 +17,9 @@ from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
+from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.hand import HandNet
-from latentcraft.model.motion import Flow, Found, Guess, Motion, judge, sample, surprise
+from latentcraft.model.motion import Flow, Found, Motion, judge, sample
 from latentcraft.model.scene import (
     POOL,
     Place,

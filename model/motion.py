@@ -16,7 +16,6 @@ standard normal (data-dependent priors, PriorGrad, arXiv 2106.06406): what is kn
 transformer's work is what comes into view, what was hidden, what changed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,7 +27,17 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, ConvNet
-from latentcraft.model.cells import meetings, no_holds
+from latentcraft.model.cells import no_holds
+from latentcraft.model.guess import Guess
+from latentcraft.model.in_frame import (
+    AROUND,
+    CENTRES,
+    changed_places,
+    coordinates,
+    has_happened,
+    place_features,
+    some_at_once,
+)
 
 FOLD = 4
 """Pixels per side folded into channels where the flow net looks closest."""
@@ -38,15 +47,6 @@ SEEN = 4
 """What the judge is told of each position of a found picture beside its latents, see :func:`judge`."""
 BASIS = 6
 """Terms of a quadratic in (x, y): turning the camera moves a picture by nearly that."""
-CENTRES = (0.05, 0.12, 0.3)
-"""Widths, in frame heights, of the bumps at the middle of the frame that tell a place how near to it it lies."""
-AROUND = 4 + len(CENTRES)
-"""Numbers by which a place tells the hand's changes how near to the middle it lies, see :func:`changed_places`."""
-REACH = 0.6
-"""How far from the middle of the picture a hand changes it, in frame heights: a block close by fills that."""
-FORESEEN = 0.5
-"""Largest spread by which news is measured. Two pictures that have nothing to do with each other differ by 2. Of the
-positions in which something really broke or appeared under the hand 75 % are news so, and 29 % without the bound."""
 LARGEST_CORRELATION = 0.99
 """Keeps the spread above 0.14, so that no position is beyond correction."""
 
@@ -75,46 +75,6 @@ class MotionConfig:
     def __post_init__(self) -> None:
         if self.width % 8 or self.fine_width % 8:
             raise UserError("motion.model.width and fine_width must be multiples of 8")
-
-
-class Guess(NamedTuple):
-    """A normal distribution over the next chunk, fp32, independent at each entry."""
-
-    mean: Tensor
-    """``(..., f, h, w, c)``."""
-    spread: Tensor
-    """Standard deviation ``(..., f, h, w, 1)``, 0.14 to 1."""
-    carried: Tensor
-    """The mean as it would be if the judge had corrected nothing, ``(..., f, h, w, c)``: what memory and motion say."""
-    changes: Tensor
-    """What the hand does to the world in each frame, ``(..., f, 2)``, 0 or 1; see hand.py."""
-    holds: Tensor
-    """Which cells it has changed by each frame, ``(..., f, 2, 6)``, see :func:`latentcraft.model.cells.hold`; NaN where
-    none was, or nobody knows which."""
-
-    def draw(self, noise: Tensor) -> Tensor:
-        """Turn standard normal ``noise`` into a sample."""
-        return self.mean + self.spread * noise
-
-    def add_axis(self, axis: int) -> "Guess":
-        """Insert an axis of length 1."""
-        return Guess(*(part.unsqueeze(axis) for part in self))
-
-    @classmethod
-    def of_nothing(cls, chunks: Tensor) -> "Guess":
-        """Return standard normals for ``chunks`` ``(..., f, h, w, c)``: the guess of who knows nothing."""
-        mean = torch.zeros_like(chunks, dtype=torch.float32)
-        changes = mean.new_zeros(*mean.shape[:-3], len(CHANGES))
-        return cls(mean, torch.ones_like(mean[..., :1]), mean, changes, no_holds(changes))
-
-
-def surprise(latents: Tensor, guess: Guess) -> Tensor:
-    """Return how far ``latents (..., f, h, w, c)`` are from what was there before, carried to where it is now, in the
-    variances that ``guess`` expected, ``(..., f, h, w)``. A block that breaks is news also where the judge foresaw it:
-    what was carried there is the old block, and a spread beyond :data:`FORESEEN` is no excuse.
-    """
-    error = (latents.float() - guess.carried).square().mean(-1)
-    return error / guess.spread[..., 0].clamp(max=FORESEEN).square()
 
 
 class Flow(NamedTuple):
@@ -152,58 +112,6 @@ def action_features(actions: Tensor, has_actions: Tensor) -> Tensor:
     # Degrees at two scales: aiming moves a tenth of a degree, turning round twenty.
     features = torch.cat([actions[..., :NUM_BUTTONS], camera / 10, torch.tanh(camera / 2)], -1)
     return features.flatten(-2) * has_actions[..., None]
-
-
-def coordinates(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return y and x ``(h, w)`` of the grid's centres, 0 in the middle, in units of the frame's height."""
-    y = (torch.arange(h, device=device) + 0.5) / h - 0.5
-    x = ((torch.arange(w, device=device) + 0.5) - w / 2) / h
-    return y[:, None].expand(h, w), x[None].expand(h, w)
-
-
-def place_features(h: int, w: int, device: torch.device) -> Tensor:
-    """Return what tokens of a grid are told of their place in the frame, ``(h * w, 3 + len(CENTRES))``: y and x from
-    the middle in frame heights, which any aspect has, the squared distance, and :data:`CENTRES`.
-    """
-    y, x = coordinates(h, w, device)
-    distance = y.square() + x.square()
-    bumps = [torch.exp(-distance / (2 * width**2)) for width in CENTRES]
-    return torch.stack([y, x, distance, *bumps], -1).flatten(0, 1)
-
-
-def has_happened(changes: Tensor) -> Tensor:
-    """Return in which frames the hand has changed something in their chunk, ``(..., f, 2) -> bool (..., f)``."""
-    return (changes.cumsum(-2) > 0).any(-1)
-
-
-def hand_region(changes: Tensor, holds: Tensor, h: int, w: int) -> Tensor:
-    """Return where the hand may have changed a picture, ``bool (..., f, h, w, 1)``: in the frames that
-    :func:`has_happened` names, within :data:`REACH` of its middle and where the changed cells are (``holds``, see
-    :class:`Guess`).
-    """
-    y, x = coordinates(h, w, changes.device)
-    near = (y.square() + x.square() < REACH**2) | meetings(holds, h, w).any(-1)
-    return (has_happened(changes)[..., None, None] & near)[..., None]
-
-
-def some_at_once(chosen: Tensor) -> Sequence[Tensor]:
-    """Return the indices of the ``chosen``, ``bool (k,)``: together where a net learns from them, else one by one, so
-    that what comes of one does not hang on how many others there are, not even in the last bit.
-    """
-    if chosen.is_meta:  # where only sizes are counted nothing happens
-        return ()
-    rows = chosen.nonzero()[:, 0]
-    return () if not len(rows) else (rows,) if torch.is_grad_enabled() else rows.split(1)
-
-
-def changed_places(changes: Tensor, h: int, w: int) -> Tensor:
-    """Return what places of a grid are told of the hand's ``changes (..., f, 2)``: whether each kind has happened in
-    the chunk by each frame, alone and times :func:`place_features`, ``(..., f, h * w, 2 * AROUND)``.
-    """
-    happened = (changes.cumsum(-2) > 0).float()
-    place = place_features(h, w, changes.device)
-    place = torch.cat([torch.ones_like(place[:, :1]), place], -1)
-    return (happened[..., None, :, None] * place[:, None, :]).flatten(-2)
 
 
 def sample(picture: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import REWARD_BINS, STEP_SIZES, Outcomes
-from latentcraft.model.motion import Guess
+from latentcraft.model.guess import Guess
 
 CONTEXT_SIGNAL = 0.9
 """Signal level at which finished chunks are fed back in play: a little noise hides the net's own small errors."""

@@ -7,7 +7,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.attention import KVCache
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import STEP_SIZES, Outcomes, SpacetimeDiT
-from latentcraft.model.motion import Guess
+from latentcraft.model.guess import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, add_noise, velocity
 
 STEPS: tuple[int, ...] = tuple(round(1 / size) for size in STEP_SIZES[::-1])

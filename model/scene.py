@@ -218,7 +218,7 @@ class Place:
         Args:
             frames: of the chunk.
             surprise: how far its latents are from the guess, ``(f, h, w)``; see
-                :func:`latentcraft.model.motion.surprise`.
+                :func:`latentcraft.model.guess.surprise`.
             spread: of the guess, ``(f, h, w)``.
             hand: whether the hand changed the world in this chunk. What the judge then knows next to nothing of is
                 what the hand changed, and what was remembered there is no longer so, however alike it may look.

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from latentcraft.model.actions import CHANGES
 from latentcraft.model.cells import MEETING, meetings
-from latentcraft.model.motion import AROUND, Guess, changed_places
+from latentcraft.model.guess import Guess
+from latentcraft.model.in_frame import AROUND, changed_places
 
 DILATIONS = (1, 2, 4, 2, 1, 1)
 """Of the convolutions: together they see from the middle to the block in the hand."""

@@ -1,8 +1,8 @@
 """``latentcraft agent clone``: a policy that plays like recorded episodes (behaviour cloning), and knows what it pays.
 
-The value head learns the recorded returns beside it, so that PPO can begin from the clone with a judgement of its own.
-In the folder ``out``: ``policy.safetensors``, the best so far by episodes held out, ``clone.log.jsonl`` and
-``tensorboard/``.
+The value head learns beside it what the recorded player was paid; PPO begins with another, see
+:class:`latentcraft.agents.learning.train.AgentTrainConfig`. In the folder ``out``: ``policy.safetensors``, the best so
+far by episodes held out, ``clone.log.jsonl`` and ``tensorboard/``.
 """
 
 import sys

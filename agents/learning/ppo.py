@@ -53,6 +53,8 @@ def train(
     identity = identity_of(config)
     found = load_state(config.out / STATE, identity)
     progress = found[0] if found else Progress()
+    if found and spent(config, progress):
+        return progress
     net = load_policy_file(config.begin).net if config.begin is not None else None
     policy_config = PolicyConfig() if net is None else net.config
     games = Games(config, config.ppo.games, policy_config.sight, config.seed, world)
@@ -62,11 +64,11 @@ def train(
             _go_on(learner, games, progress, found[1])
             cut_log(config.out / f"{LOG}.log.jsonl", progress.steps)
         elif net is not None:
-            put_weights(net, learner.policy)
+            put_weights(net, learner.policy, value=config.keep_value)
         config.out.mkdir(parents=True, exist_ok=True)
         learner.set_logger(Logger(str(config.out), [_ToJournal(Journal(config.out, LOG))]))
         keeper = _Keeper(config, policy_config, games, progress, identity, report)
-        if not keeper.spent():
+        if not spent(config, progress):
             learner.learn(config.steps - progress.steps, keeper, reset_num_timesteps=False)
     finally:
         games.close()
@@ -82,6 +84,12 @@ def make_learner(config: AgentTrainConfig, policy: PolicyConfig, games: Games) -
         ent_coef=ppo.entropy, vf_coef=ppo.value, target_kl=ppo.target_kl, policy_kwargs=policy_arguments(policy),
         seed=config.seed, device="cpu",
     )  # fmt: skip
+
+
+def spent(config: AgentTrainConfig, progress: Progress) -> bool:
+    """Whether a training has used up its steps or its minutes."""
+    late = config.minutes is not None and progress.cpu_seconds >= 60 * config.minutes
+    return progress.steps >= config.steps or late
 
 
 def identity_of(config: AgentTrainConfig) -> dict[str, Any]:
@@ -141,11 +149,7 @@ class _Keeper(BaseCallback):
         self._saved = self._kept = progress.steps
 
     def spent(self) -> bool:
-        """Whether the training has used up its steps or its minutes."""
-        minutes = self.config.minutes
-        return self.progress.steps >= self.config.steps or (
-            minutes is not None and self.progress.cpu_seconds >= 60 * minutes
-        )
+        return spent(self.config, self.progress)
 
     def _on_training_start(self) -> None:
         if not self.progress.steps:  # what training began with is a point of every curve

@@ -47,9 +47,11 @@ def policy_arguments(config: PolicyConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def put_weights(net: PolicyNet, policy: torch.nn.Module) -> None:
-    """Copy the weights of ``net`` into SB3's ``policy``."""
+def put_weights(net: PolicyNet, policy: torch.nn.Module, *, value: bool = True) -> None:
+    """Copy the weights of ``net`` into SB3's ``policy``; without its ``value`` head, which then says 0."""
     ours = net.state_dict()
+    if not value:
+        ours |= {name: torch.zeros_like(each) for name, each in ours.items() if name.startswith("value.")}
     theirs = {}
     for their_name in policy.state_dict():
         for their_prefix, prefix in _PARTS.items():

@@ -59,6 +59,10 @@ class AgentTrainConfig(GamesConfig):
     """The algorithm."""
     begin: Path | None = None
     """A policy to begin with, such as a cloned one (VPT's recipe); null begins from scratch."""
+    keep_value: bool = False
+    """Whether ``begin``'s value head is kept. A clone's says what the player it was cloned from was paid, which is far
+    more than the clone will be: everything looks like a loss then, and what was cloned is unlearned. In the reference
+    world, chop, 10,240 steps from the same clones led to 2.7 and 3.4 with a new value head, 2.2 and 2.7 with theirs."""
     steps: int = 200_000
     """Steps of all games together after which training ends; a step is a chunk of four frames."""
     minutes: float | None = None

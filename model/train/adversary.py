@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from latentcraft.model.autoencoder import Autoencoder, ConvNet
-from latentcraft.model.motion import Guess
+from latentcraft.model.guess import Guess
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train.ranks import ALONE, Ranks
 

@@ -11,9 +11,10 @@ from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import STEP_SIZES, DiTConfig, SpacetimeDiT, before
+from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Guess, Motion, surprise
+from latentcraft.model.motion import Motion
 from latentcraft.model.objective import (
     CONTEXT_SIGNAL,
     Denoiser,

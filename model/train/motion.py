@@ -16,9 +16,10 @@ from torch import Tensor
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
+from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser, compose
 from latentcraft.model.latents import Clips, LatentDataset
-from latentcraft.model.motion import Guess, Motion, MotionConfig, judge, sample
+from latentcraft.model.motion import Motion, MotionConfig, judge, sample
 from latentcraft.model.objective import Wear, motion_loss, worn
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.scene import Scene

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from latentcraft.model.dit import Prediction
+from latentcraft.model.guess import Guess
 from latentcraft.model.latents import Clips
-from latentcraft.model.motion import Guess
 from latentcraft.model.objective import add_noise
 
 

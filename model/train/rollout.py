@@ -7,9 +7,9 @@ import torch
 
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.dit import Outcomes, SpacetimeDiT
+from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips
-from latentcraft.model.motion import Guess
 from latentcraft.model.sampler import commit, denoise
 from latentcraft.model.train.ranks import ALONE, Ranks
 

@@ -19,9 +19,10 @@ from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
 from latentcraft.model.checkpoint import WorldModel
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.dit import SpacetimeDiT, before
+from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.memory import Memory
-from latentcraft.model.motion import Guess, Motion
+from latentcraft.model.motion import Motion
 from latentcraft.model.optimizer import MasterOptimizer
 from latentcraft.model.sampler import commit, denoise
 from latentcraft.model.train.dynamics import NOT_MATRICES

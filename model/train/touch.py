@@ -18,9 +18,10 @@ from tqdm import tqdm
 from latentcraft.errors import UserError
 from latentcraft.model.checkpoint import digest
 from latentcraft.model.dit import SpacetimeDiT
+from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
+from latentcraft.model.in_frame import hand_region
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.motion import Guess, hand_region
 from latentcraft.model.objective import Wear, add_noise, sample_grid, squared_error, worn
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.touch import Touch

@@ -12,7 +12,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, check_vectors
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
-from latentcraft.model.motion import Guess
+from latentcraft.model.guess import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, expected_reward
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
@@ -354,7 +354,7 @@ def _from_numpy(array: np.ndarray, dtype: torch.dtype) -> Tensor:
 
 def _spots(place: Place | None, holds: np.ndarray, changes: np.ndarray) -> np.ndarray:
     """Return where the hand changes something, ``float32 (f, 2, 3)``, 0 where it does not, infinite where nobody knows;
-    see :class:`latentcraft.model.motion.Guess` for ``holds`` and ``changes``.
+    see :class:`latentcraft.model.guess.Guess` for ``holds`` and ``changes``.
     """
     eyes = np.nan if place is None or place.ahead is None else place.ahead.eyes[:, None, :3]
     corners = np.nan_to_num(np.round(holds[..., :3] + eyes), nan=np.inf)  # NaN would not equal itself

@@ -4,7 +4,7 @@ import torch
 
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import STEP_SIZES
-from latentcraft.model.motion import Guess
+from latentcraft.model.guess import Guess
 from latentcraft.model.objective import sample_grid
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.train.adversary import Adversary, AdversaryConfig

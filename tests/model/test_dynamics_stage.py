@@ -4,8 +4,8 @@ import torch
 from small_nets import frozen
 
 from latentcraft.model.dit import DiTConfig
+from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.motion import Guess
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.bench import random_dataset

@@ -17,10 +17,12 @@ from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import hold, no_holds
 from latentcraft.model.depth import DepthConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.hand import DUE, Grip, HandConfig, HandNet, work
+from latentcraft.model.in_frame import AROUND, changed_places, hand_region, place_features
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.motion import AROUND, Guess, Motion, MotionConfig, changed_places, hand_region, place_features
+from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.scene import Place, Scene, SceneConfig, Views, views_of
 from latentcraft.model.train.bench import random_dataset

@@ -6,8 +6,9 @@ import torch
 
 from latentcraft.model.actions import NUM_BUTTONS, YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.motion import Guess, Motion, MotionConfig, sample, surprise
+from latentcraft.model.motion import Motion, MotionConfig, sample
 from latentcraft.model.objective import motion_loss
 from latentcraft.model.scene import NEWS
 from latentcraft.model.train.motion import photometric_loss

@@ -3,7 +3,7 @@
 import torch
 
 from latentcraft.model.dit import REWARD_BINS, STEP_SIZES, Outcomes
-from latentcraft.model.motion import Guess
+from latentcraft.model.guess import Guess
 from latentcraft.model.objective import (
     Wear,
     add_noise,

@@ -6,7 +6,7 @@ import torch
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
-from latentcraft.model.motion import Guess
+from latentcraft.model.guess import Guess
 from latentcraft.model.sampler import commit, denoise
 
 CHUNK = (1, 4, 4, 6, 8)

@@ -14,9 +14,9 @@ from latentcraft.model.body import BodyConfig
 from latentcraft.model.cells import hold
 from latentcraft.model.depth import DepthConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT, before
+from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.motion import Guess
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.scene import Scene, SceneConfig
 from latentcraft.model.touch import Touch

@@ -69,7 +69,8 @@ def test_it_leaves_policies_curves_and_their_story(tmp_path: Path, begin: Path):
     kept = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert kept == ["000000000.safetensors", "000000128.safetensors", "000000256.safetensors"]
     begun, first = weights(begin), weights(out / "checkpoints" / kept[0])
-    assert all(torch.equal(begun[name], first[name]) for name in begun)
+    assert all(torch.equal(begun[name], first[name]) for name in begun if not name.startswith("value."))
+    assert begun["value.weight"].any() and not first["value.weight"].any()  # a clone's judgement is not PPO's
     story = load_policy_file(out / "policy.safetensors").provenance
     assert (story["made"], story["steps"], story["task"]) == ("ppo", 256, "navigate-shaped")
     assert not [path for path in out.rglob("*tmp*")]
@@ -78,6 +79,20 @@ def test_it_leaves_policies_curves_and_their_story(tmp_path: Path, begin: Path):
 
     curves = EventAccumulator(str(out / "tensorboard" / "agent")).Reload()
     assert [event.step for event in curves.Scalars("agent/return")] == [64, 128, 192, 256]
+
+
+def test_a_value_head_is_kept_on_demand(tmp_path: Path, begin: Path):
+    train(config_of(tmp_path / "out", begin, steps=64, keep_value=True), world=world())
+    begun, first = weights(begin), weights(tmp_path / "out" / "checkpoints" / "000000000.safetensors")
+    assert all(torch.equal(begun[name], first[name]) for name in begun)
+
+
+def test_what_is_finished_needs_no_world(tmp_path: Path, begin: Path):
+    done = train(config_of(tmp_path / "out", begin, steps=64), world=world())
+    assert train(config_of(tmp_path / "out", begin, steps=64), world=None).steps == done.steps == 64
+    gone = config_of(tmp_path / "out", begin, steps=64, world="dream", checkpoint=tmp_path / "none")
+    with pytest.raises(UserError, match="another"):  # but a training of other keys is not taken for it
+        train(gone)
 
 
 def test_it_learns_to_walk_where_walking_pays(tmp_path: Path, begin: Path):
