@@ -300,7 +300,8 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         dit = touch.result()
         del touch
     if further and config.outcomes.steps and OutcomesStage.name not in config.keep:
-        heads = OutcomesStage(config.outcomes, data, check_data, guesser, dit, **alike)
+        idle = saved_step(OutcomesStage.name, out) >= config.outcomes.steps
+        heads = OutcomesStage(config.outcomes, data, check_data, guesser, dit, idle=idle, **alike)
         done[heads.name] = run_stage(heads, loop(config.outcomes.steps), out, ranks)
         dit = heads.result()
     if not ranks.first:

@@ -11,9 +11,12 @@ from latentcraft.model.latents import LatentDataset
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.model.train.bench import random_dataset
-from latentcraft.model.train.outcomes import HEADS, OutcomesStage, OutcomesStageConfig
+from latentcraft.model.train.outcomes import HEADS, OutcomesStage, OutcomesStageConfig, gather, overheard
+from latentcraft.model.train.rollout import dream_along
 
-CONFIG = OutcomesStageConfig(steps=30, batch=4, chunks=4, optimizer=OptimizerConfig(other_lr=0.03, warmup=1, ema=0.8))
+CONFIG = OutcomesStageConfig(
+    steps=30, clips=24, batch=16, chunks=8, optimizer=OptimizerConfig(other_lr=0.03, warmup=1, ema=0.8)
+)  # fmt: skip
 
 
 def paying(share: float) -> LatentDataset:
@@ -26,11 +29,14 @@ def paying(share: float) -> LatentDataset:
     return data
 
 
-def stage_on(data: LatentDataset, *, heads: bool = True) -> OutcomesStage:
+def small(*, heads: bool = True) -> tuple[Guesser, SpacetimeDiT]:
     torch.manual_seed(0)
-    guesser = Guesser(*frozen())
-    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=5), heads=heads)
-    return OutcomesStage(CONFIG, data, data, guesser, dit, seed=0, dtype=torch.float32)
+    return Guesser(*frozen()), SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=5), heads=heads)
+
+
+def stage_on(data: LatentDataset, *, heads: bool = True, idle: bool = False) -> OutcomesStage:
+    guesser, dit = small(heads=heads)
+    return OutcomesStage(CONFIG, data, data, guesser, dit, seed=0, dtype=torch.float32, idle=idle)
 
 
 def test_heads_learn_how_often_dreams_should_pay_and_the_rest_of_the_net_stays(tmp_path):
@@ -47,14 +53,29 @@ def test_heads_learn_how_often_dreams_should_pay_and_the_rest_of_the_net_stays(t
         assert torch.equal(value, before[name]) == (not name.startswith(HEADS)), name
 
 
-def test_only_what_was_dreamed_counts():
+def test_only_what_was_dreamed_counts_and_only_up_to_the_end():
     data = paying(0.25)
-    clips = data.sample(16, 4, 4, torch.Generator().manual_seed(0))
-    clips.terminated[0, 3, 1] = True
-    _, valid = stage_on(data).dreamed(clips, torch.Generator().manual_seed(0))
-    assert not valid[:, 0].any()  # a clip begins with the truth
-    assert valid[:, 2].all() and 0 < valid[:, 1].all(1).sum() < 16  # and dreams from its second or third chunk on
-    assert valid[0, 3].tolist() == [True, True, False, False]
+    data.terminated[1] = True  # of clips that begin at frame 0 nothing after the truth is left
+    guesser, dit = small()
+    dreams = gather(data, guesser, dit, CONFIG, 20, torch.Generator().manual_seed(0))
+    # A clip has 8 chunks, of which 1 or 2 are true; 20 are two batches.
+    assert 20 * 6 - 12 <= len(dreams.features) <= 20 * 7
+    assert dreams.valid.any(-1).all() and dreams.features.shape[1:] == (2 * 3, 32)
+    clips = data.sample(16, 8, 4, torch.Generator().manual_seed(0), event_share=0.0)
+    paid = {tuple(row.tolist()) for row in clips.rewards.flatten(0, 1)}
+    assert all(tuple(row.tolist()) in paid for row in dreams.rewards[:90])
+
+
+def test_what_heads_are_asked_is_overheard():
+    data = paying(0.25)
+    guesser, dit = small()
+    generator = torch.Generator().manual_seed(0)
+    clips = data.sample(2, 3, 4, generator)
+    with torch.no_grad(), overheard(dit) as asked:
+        *_, last = dream_along(dit, guesser, clips, torch.ones(2, dtype=torch.int64), generator, steps=1, told=False)
+    assert "outcomes" not in vars(dit) and len(asked) == 5  # two of the chunks are denoised, and all are committed
+    again = dit.outcomes(*asked[-1], (2, 3))
+    assert torch.equal(again.reward[:, 0], last.outcomes.reward)
 
 
 def test_it_goes_on_where_it_stopped():
@@ -72,6 +93,8 @@ def test_it_goes_on_where_it_stopped():
 
 
 def test_it_needs_heads_and_something_that_pays():
+    with pytest.raises(UserError, match="outcomes.clips and outcomes.batch must be 1 or more"):
+        OutcomesStageConfig(clips=0)
     with pytest.raises(UserError, match="outcomes.steps needs a net with reward and termination heads"):
         stage_on(paying(0.25), heads=False)
     data = paying(0.25)

@@ -82,7 +82,7 @@ def tiny_run(data: Path, out: Path, *, save_seconds: float = 1e9) -> TrainConfig
         touch=TouchStageConfig(
             steps=5, batch=4, moments=12, own_share=0.5, own_chunks=1, optimizer=QUICK
         ),
-        outcomes=OutcomesStageConfig(steps=4, batch=2, chunks=6),
+        outcomes=OutcomesStageConfig(steps=4, clips=4, chunks=6, batch=8),
     )  # fmt: skip
 
 
