@@ -66,9 +66,9 @@ class ProofConfig:
     """Trainings of each kind."""
     episodes: int | None = None
     """A clone learns from; null takes all."""
-    dream_steps: int = 10240
+    dream_steps: int = 4096
     """PPO's in the dream; a step is four frames."""
-    voxel_steps: int = 204800
+    voxel_steps: int = 102400
     """PPO's in the reference world."""
     keep_every: int = 20480
     """Steps between policies that are kept in the reference world; a fourth of ``dream_steps`` in the dream."""

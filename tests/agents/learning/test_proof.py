@@ -52,6 +52,7 @@ def test_reaching_the_beacon_is_learned_from_coming_nearer_and_dreams_are_short(
         [pair] = proof.runs_of(config, task)
         assert (pair.dream.world, pair.dream.task, pair.dream.length) == ("dream", taught, 20)
         assert (pair.voxel.world, pair.voxel.task, pair.voxel.length) == ("voxel", taught, 90)
+        assert pair.dream.max_uncertainty == 0.45 and pair.voxel.max_uncertainty is None
         assert pair.clone == Path("out") / f"clone-{task}-0" / "policy.safetensors" == pair.voxel.begin
 
 
