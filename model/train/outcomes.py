@@ -187,8 +187,8 @@ class OutcomesStage:
 
     def said(self, dreams: Dreams) -> Outcomes:
         """Return what the heads say, ``(k, f, ...)``."""
-        asked = (part[:, None] for part in (dreams.features, dreams.condition, dreams.changes))
-        return Outcomes(*(part[:, 0] for part in self.dit.outcomes(*asked, self.grid)))
+        features, condition, changes = (part[:, None] for part in dreams[:3])
+        return Outcomes(*(part[:, 0] for part in self.dit.outcomes(features, condition, changes, self.grid)))
 
     @staticmethod
     def missed(said: Outcomes, dreams: Dreams) -> Tensor:
