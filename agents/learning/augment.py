@@ -4,12 +4,15 @@ Random shifts are what makes reinforcement learning from pixels work with few fr
 a game is as true as before, with left and right exchanged.
 """
 
+from functools import cache
+
 import numpy as np
 
 from latentcraft.agents.learning.moves import MOVES, move_vectors
 from latentcraft.model.actions import BUTTON_INDEX, YAW
 
 
+@cache
 def mirrored_moves() -> np.ndarray:
     """Return for each row of :data:`~latentcraft.agents.learning.moves.MOVES` its mirror image, ``int64 (k,)``."""
     rows = move_vectors(1)

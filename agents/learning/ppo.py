@@ -148,9 +148,6 @@ class _Keeper(BaseCallback):
         self._cpu, self._wall = time.process_time(), time.perf_counter()
         self._saved = self._kept = progress.steps
 
-    def spent(self) -> bool:
-        return spent(self.config, self.progress)
-
     def _on_training_start(self) -> None:
         if not self.progress.steps:  # what training began with is a point of every curve
             self._keep()
@@ -158,13 +155,14 @@ class _Keeper(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.num_timesteps > self.progress.steps:
             self._count()
-            if self.spent() or self.progress.steps - self._saved >= self.config.save_every:
+            if spent(self.config, self.progress) or self.progress.steps - self._saved >= self.config.save_every:
                 self._save()
             if self.progress.steps - self._kept >= self.config.keep_every:
                 self._keep()
 
     def _on_step(self) -> bool:
-        if self.spent():  # the step just played is not counted: what was saved before it is where a next run goes on
+        # The step just played is not counted: what was saved before it is where a next run goes on.
+        if spent(self.config, self.progress):
             return False
         self.progress.returns.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
         return True
@@ -178,7 +176,7 @@ class _Keeper(BaseCallback):
         self.report(f"{self.num_timesteps} steps: return {mean:.3g}, {seconds:.0f} s")
 
     def _on_training_end(self) -> None:
-        if not self.spent():  # the last update came after the last rollout began
+        if not spent(self.config, self.progress):  # the last update came after the last rollout began
             self._count()
             self._save()
         if self.progress.steps > self._kept:
