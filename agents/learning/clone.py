@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
 from latentcraft.agents.learning.augment import augmented
@@ -27,6 +28,8 @@ from latentcraft.model.train.journal import Journal
 POLICY = "policy.safetensors"
 VALUE_WEIGHT = 0.25
 """Weight of the value's squared error beside the moves' cross-entropy."""
+MOST_WEIGHT = 5.0
+"""Of one move beside another where ``beta`` weighs them."""
 ASKED = 4096
 """Moments held out of which at most so many are asked after each pass."""
 
@@ -52,6 +55,11 @@ class CloneConfig:
     and mirroring, 893 games cloned cost 1.69 nats on held-out ones; 293 without, 2.02."""
     mirror: bool = True
     """Whether every second moment is learned from as seen in a mirror."""
+    beta: float = 1.0
+    """How much more a move counts that led to more pay than was to be expected of the moment: its weight is
+    exp(beta x advantage / root mean square advantage), at most :data:`MOST_WEIGHT`, the advantage being the discounted
+    return less what the value head foretells (MARWIL, Wang et al. 2018). 0 clones all moves alike, which cost a clone
+    of 893 games of chop a third of its return: 1.4 for 2.0."""
     minutes: float | None = None
     """End earlier, after so many minutes of processor time, reading included; null does not."""
     batch: int = 128
@@ -70,6 +78,8 @@ class CloneConfig:
     def __post_init__(self) -> None:
         if self.every < 1 or CHUNK % self.every:
             raise UserError(f"every must be 1, 2 or 4, got {self.every}")
+        if not 0 <= self.beta <= 10:
+            raise UserError(f"beta must be 0 to 10, got {self.beta}")
         if not 0 <= self.shift < 8:
             raise UserError(f"shift must be 0 to 7 pixels, got {self.shift}")
         if self.epochs < 1 or self.batch < 1 or (self.episodes is not None and self.episodes < 2):
@@ -154,8 +164,10 @@ def _pass(
             examples.observations(index), examples.moves[index], rng, shift=config.shift, mirror=config.mirror
         )
         logits, values = net(torch.from_numpy(seen))
-        loss = cross_entropy(logits, torch.from_numpy(moves))
-        error = mse_loss(values, torch.from_numpy(examples.returns[index]))
+        returns = torch.from_numpy(examples.returns[index])
+        costs = cross_entropy(logits, torch.from_numpy(moves), reduction="none")
+        loss = (advantage_weights(returns - values.detach(), config.beta) * costs).mean()
+        error = mse_loss(values, returns)
         optimizer.zero_grad()
         (loss + VALUE_WEIGHT * error).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -163,6 +175,13 @@ def _pass(
         schedule.step()
         total += float(loss.detach()) * len(index)
     return total / len(order)
+
+
+def advantage_weights(advantages: Tensor, beta: float) -> Tensor:
+    """Return what each move of a minibatch counts, ``(n,)`` with mean 1; see :attr:`CloneConfig.beta`."""
+    scale = advantages.square().mean().sqrt().clamp_min(1e-6)
+    weights = (beta * advantages / scale).exp().clamp_max(MOST_WEIGHT)
+    return weights / weights.mean()
 
 
 @torch.no_grad()
@@ -187,7 +206,7 @@ def guessing_loss(learned: np.ndarray, asked: np.ndarray) -> float:
 def _provenance(config: CloneConfig, done: Cloned, epoch: int, seconds: float) -> dict[str, Any]:
     return {
         "made": "clone", "task": config.task, "data": str(config.data), "every": config.every, "seed": config.seed,
-        "shift": config.shift, "mirror": config.mirror,
+        "shift": config.shift, "mirror": config.mirror, "beta": config.beta,
         "moments": done.examples, "passes": epoch, "loss": done.loss, "guessing": done.guessing,
         "accuracy": done.accuracy, "cpu_seconds": round(seconds, 1),
     }  # fmt: skip

@@ -17,7 +17,7 @@ from latentcraft.agents.learning.games import Games
 from latentcraft.agents.learning.network import PolicyConfig, PolicyNet
 from latentcraft.agents.learning.policy import load_policy_file, save_policy
 from latentcraft.agents.learning.progress import Progress, cut_log, load_state, save_state
-from latentcraft.agents.learning.sb3 import GamesVecEnv, policy_arguments, put_weights, take_weights
+from latentcraft.agents.learning.sb3 import AnchoredPolicy, GamesVecEnv, policy_arguments, put_weights, take_weights
 from latentcraft.agents.learning.train import AgentTrainConfig
 from latentcraft.model.train.journal import Journal
 from latentcraft.simulator.protocol import World
@@ -51,7 +51,7 @@ def train(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     identity = identity_of(config)
-    found = load_state(config.out / STATE, identity)
+    found = load_state(config.out / STATE, identity, identity_of(AgentTrainConfig(out=config.out)))
     progress = found[0] if found else Progress()
     if found and spent(config, progress):
         return progress
@@ -60,6 +60,9 @@ def train(
     games = Games(config, config.ppo.games, policy_config.sight, config.seed, world)
     try:
         learner = make_learner(config, policy_config, games)
+        if isinstance(learner.policy, AnchoredPolicy):
+            assert net is not None
+            learner.policy.anchor = [net]
         if found:
             _go_on(learner, games, progress, found[1])
             cut_log(config.out / f"{LOG}.log.jsonl", progress.steps)
@@ -79,9 +82,9 @@ def make_learner(config: AgentTrainConfig, policy: PolicyConfig, games: Games) -
     """Return SB3's PPO, which plays ``games``."""
     ppo = config.ppo
     return PPO(
-        ActorCriticPolicy, GamesVecEnv(games, policy.sight), learning_rate=ppo.learning_rate, n_steps=ppo.rollout,
+        AnchoredPolicy if ppo.near else ActorCriticPolicy, GamesVecEnv(games, policy.sight), learning_rate=ppo.learning_rate, n_steps=ppo.rollout,
         batch_size=ppo.batch, n_epochs=ppo.epochs, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda, clip_range=ppo.clip,
-        ent_coef=ppo.entropy, vf_coef=ppo.value, target_kl=ppo.target_kl, policy_kwargs=policy_arguments(policy),
+        ent_coef=ppo.near or ppo.entropy, vf_coef=ppo.value, target_kl=ppo.target_kl, policy_kwargs=policy_arguments(policy),
         seed=config.seed, device="cpu",
     )  # fmt: skip
 

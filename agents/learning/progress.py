@@ -64,8 +64,15 @@ def save_state(
         temporary.write_bytes(buffer.getvalue())
 
 
-def load_state(path: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str, Any]] | None:
+def load_state(
+    path: Path, identity: dict[str, Any], defaults: dict[str, Any] | None = None
+) -> tuple[Progress, dict[str, Any]] | None:
     """Read what :func:`save_state` wrote: progress, and tensors with ``games`` among them. None if there is nothing.
+
+    Args:
+        path: the file.
+        identity: keys the training must have been begun with.
+        defaults: of keys that the version which began it did not know yet.
 
     Raises:
         UserError: the file is torn, or of a training with other keys.
@@ -81,6 +88,7 @@ def load_state(path: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str
     except Exception as error:  # torch raises whatever its unpickler meets
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read ({reason}); delete it to begin anew") from error
+    before = _filled(before, defaults or {})
     other = [key for key in identity if before.get(key) != identity[key]]
     if other:
         raise UserError(
@@ -88,6 +96,12 @@ def load_state(path: Path, identity: dict[str, Any]) -> tuple[Progress, dict[str
             "give the same keys to go on, or another out="
         )
     return progress, state
+
+
+def _filled(keys: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return ``keys`` with what is missing of ``defaults``, in groups of keys too."""
+    parts = {key: _filled(keys[key], part) for key, part in defaults.items() if isinstance(part, dict) and key in keys}
+    return defaults | keys | parts
 
 
 def cut_log(path: Path, steps: int) -> None:

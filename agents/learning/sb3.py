@@ -1,7 +1,7 @@
 """Stable-Baselines3's side: our games as its ``VecEnv``, our network as its stock policy class.
 
 Nothing of SB3 is changed; only weights are carried between its policy and ours, so that what PPO trains is a
-:class:`~latentcraft.agents.learning.network.PolicyNet` like any other.
+:class:`~latentcraft.agents.learning.network.PolicyNet` like any other. :class:`AnchoredPolicy` alone is more than that.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
+from torch.nn.functional import kl_div
 
 from latentcraft.agents.learning.games import Games
 from latentcraft.agents.learning.moves import MOVES
@@ -37,6 +39,22 @@ class TrunkExtractor(BaseFeaturesExtractor):
 
     def forward(self, observations: Tensor) -> Tensor:
         return self.trunk(observations)
+
+
+class AnchoredPolicy(ActorCriticPolicy):
+    """Tells PPO, where it asks for the entropy, minus the KL divergence from another policy; see
+    :attr:`latentcraft.agents.learning.train.PPOConfig.near`. SB3 logs it as ``train/entropy_loss``.
+    """
+
+    anchor: list[PolicyNet]
+    """The other policy, alone in a list, so that it is no part of this module: neither saved nor trained."""
+
+    def evaluate_actions(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values, log-probabilities of ``actions``, and minus the divergence, each ``(n,)``."""
+        values, log_probabilities, _ = super().evaluate_actions(obs, actions)
+        mine = self.get_distribution(obs).distribution.logits  # normalised: log-probabilities
+        theirs = self.anchor[0].logits(obs).log_softmax(1)
+        return values, log_probabilities, -kl_div(theirs, mine, reduction="none", log_target=True).sum(1)
 
 
 def policy_arguments(config: PolicyConfig) -> dict[str, Any]:

@@ -37,6 +37,9 @@ class PPOConfig:
     """How far a probability may move in an update [clip_range]."""
     entropy: float = 0.01
     """Weight of staying undecided [ent_coef]."""
+    near: float = 0.0
+    """Weight of staying near the policy that training begins with (the KL divergence from it, in place of ``entropy``),
+    as VPT was fine-tuned (arXiv 2206.11795); 0 does not. For games too short to need all that a policy can do."""
     value: float = 0.5
     """Weight of the value's error [vf_coef]."""
     target_kl: float | None = 0.03
@@ -45,6 +48,8 @@ class PPOConfig:
     def __post_init__(self) -> None:
         if self.games < 1 or self.rollout < 2 or self.batch < 2 or self.epochs < 1:
             raise UserError("ppo.games and ppo.epochs must be 1 or more, ppo.rollout and ppo.batch 2 or more")
+        if self.near < 0:
+            raise UserError(f"ppo.near must be 0 or more, got {self.near}")
         if self.games * self.rollout % self.batch:
             raise UserError(f"ppo.batch={self.batch} must divide ppo.games x ppo.rollout = {self.games * self.rollout}")
 
@@ -83,6 +88,8 @@ class AgentTrainConfig(GamesConfig):
         super().__post_init__()
         if self.steps < 1 or self.save_every < 1 or self.keep_every < 1:
             raise UserError("steps, save_every and keep_every must be 1 or more")
+        if self.ppo.near and self.begin is None:
+            raise UserError("ppo.near stays near the policy of begin=; give one, or ppo.near=0")
 
 
 def check_installed(*names: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentcraft.agents.learning.clone import CloneConfig, clone
+from latentcraft.agents.learning.clone import MOST_WEIGHT, CloneConfig, advantage_weights, clone
 from latentcraft.agents.learning.examples import examples_of, read_examples
 from latentcraft.agents.learning.moves import MOVES, move_vectors
 from latentcraft.agents.learning.network import PolicyConfig
@@ -88,6 +88,34 @@ def test_a_clone_does_what_was_done(tmp_path: Path):
         assert np.array_equal(actions, np.repeat(move_vectors(4)[[move]], 4, 0))
 
 
+def test_moves_that_paid_count_more(tmp_path: Path):
+    """In one and the same place a player does one thing or another, and only one of them pays."""
+    for number in range(8):
+        good = number % 2 == 0
+        with EpisodeWriter(tmp_path / "data" / f"chop-{number}", task="chop", seed=number) as writer:
+            writer.first(np.full((32, 48, 3), 40, np.uint8))
+            for tick in range(1, 33):
+                writer.add(
+                    move_vectors(4)[BRIGHT if good else DARK], np.full((32, 48, 3), 40, np.uint8),
+                    reward=float(good and tick % 4 == 0),
+                )  # fmt: skip
+    shares = []
+    for beta in (0.0, 2.0):
+        keys = dict(every=4, epochs=30, batch=8, learning_rate=4e-3, policy=TINY, mirror=False, shift=0, beta=beta)
+        clone(CloneConfig(tmp_path / "data", tmp_path / str(beta), **keys))
+        net = load_policy_file(tmp_path / str(beta) / "policy.safetensors").net
+        chances = net.logits(torch.full((1, *TINY.sight.shape), 40, dtype=torch.uint8)).softmax(1)[0]
+        shares.append(float(chances[BRIGHT] / chances[DARK]))
+    assert shares[0] < 2 and shares[1] > 3 * shares[0]
+
+
+def test_weights_of_moves():
+    assert torch.equal(advantage_weights(torch.tensor([1.0, -3.0, 2.0]), 0.0), torch.ones(3))
+    weights = advantage_weights(torch.tensor([0.0, 1.0, 100.0]), 9.0)
+    assert weights.mean() == pytest.approx(1) and weights[2] / weights[0] == pytest.approx(MOST_WEIGHT)
+    assert advantage_weights(torch.zeros(2), 1.0).tolist() == [1, 1]
+
+
 def test_the_same_seed_makes_the_same_clone(tmp_path: Path):
     record(tmp_path / "data", "chop", 3)
     nets = []
@@ -114,5 +142,7 @@ def test_episodes_are_chosen_by_task_and_bad_ones_are_named(tmp_path: Path):
 def test_bad_keys(tmp_path: Path):
     with pytest.raises(UserError, match="every must be 1, 2 or 4, got 3"):
         CloneConfig(tmp_path, tmp_path, every=3)
+    with pytest.raises(UserError, match="beta must be 0 to 10, got -1"):
+        CloneConfig(tmp_path, tmp_path, beta=-1)
     with pytest.raises(UserError, match="epochs"):
         CloneConfig(tmp_path, tmp_path, epochs=0)

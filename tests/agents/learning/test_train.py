@@ -102,6 +102,35 @@ def test_it_learns_to_walk_where_walking_pays(tmp_path: Path, begin: Path):
     assert curve[-1] > 1.5 * curve[0]
 
 
+def divergence(begin: Path, path: Path) -> float:
+    """How far a policy has moved from the one it began with, nats."""
+    seen = torch.randint(256, (64, 6, 16, 24), generator=torch.Generator().manual_seed(0))
+    before, after = (load_policy_file(each).net.logits(seen).log_softmax(1) for each in (begin, path))
+    return float((after.exp() * (after - before)).sum(1).mean())
+
+
+def test_it_stays_near_what_it_began_with_as_it_is_told(tmp_path: Path, begin: Path):
+    for name, near in (("free", 0.0), ("near", 5.0)):
+        ppo = replace(ROLLOUT, near=near, target_kl=None)
+        train(config_of(tmp_path / name, begin, steps=64 * 8, ppo=ppo), world=world())
+    free, near = (divergence(begin, tmp_path / name / "policy.safetensors") for name in ("free", "near"))
+    assert 0 < near < 0.1 * free
+    said = [-line["train/entropy_loss"] for line in lines(tmp_path / "near")[1:]]
+    assert all(-0.1 < each <= 0 for each in said)  # minus a divergence is never positive, as an entropy would be
+
+
+def test_keys_that_came_later_count_as_their_defaults(tmp_path: Path, begin: Path):
+    out = tmp_path / "out"
+    train(config_of(out, begin, steps=64), world=world())
+    state = torch.load(out / "state.pt", weights_only=True)
+    identity = json.loads(state["identity"])
+    del identity["ppo"]["near"], identity["keep_value"]
+    torch.save(state | {"identity": json.dumps(identity)}, out / "state.pt")
+    assert train(config_of(out, begin, steps=128), world=world()).steps == 128
+    with pytest.raises(UserError, match="holds a training with ppo"):
+        train(config_of(out, begin, steps=192, ppo=replace(ROLLOUT, near=0.5)), world=world())
+
+
 def test_minutes_end_it_at_an_update(tmp_path: Path, begin: Path):
     out = tmp_path / "out"
     done = train(config_of(out, begin, minutes=1e-9), world=world())
@@ -122,6 +151,10 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path, begin: Path):
 def test_bad_keys(tmp_path: Path):
     with pytest.raises(UserError, match="ppo.batch=100"):
         PPOConfig(batch=100)
+    with pytest.raises(UserError, match="ppo.near must be 0 or more, got -1"):
+        PPOConfig(near=-1)
+    with pytest.raises(UserError, match="ppo.near stays near the policy of begin="):
+        AgentTrainConfig(out=tmp_path, ppo=PPOConfig(near=0.2))
     with pytest.raises(UserError, match="starts=DIR begins dreams only"):
         AgentTrainConfig(out=tmp_path, starts=tmp_path)
     with pytest.raises(UserError, match="no policy at"):
