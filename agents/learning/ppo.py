@@ -82,10 +82,10 @@ def make_learner(config: AgentTrainConfig, policy: PolicyConfig, games: Games) -
     """Return SB3's PPO, which plays ``games``."""
     ppo = config.ppo
     return PPO(
-        AnchoredPolicy if ppo.near else ActorCriticPolicy, GamesVecEnv(games, policy.sight), learning_rate=ppo.learning_rate, n_steps=ppo.rollout,
-        batch_size=ppo.batch, n_epochs=ppo.epochs, gamma=ppo.gamma, gae_lambda=ppo.gae_lambda, clip_range=ppo.clip,
-        ent_coef=ppo.near or ppo.entropy, vf_coef=ppo.value, target_kl=ppo.target_kl, policy_kwargs=policy_arguments(policy),
-        seed=config.seed, device="cpu",
+        AnchoredPolicy if ppo.near else ActorCriticPolicy, GamesVecEnv(games, policy.sight), n_steps=ppo.rollout,
+        learning_rate=ppo.learning_rate, batch_size=ppo.batch, n_epochs=ppo.epochs, gamma=ppo.gamma,
+        gae_lambda=ppo.gae_lambda, clip_range=ppo.clip, ent_coef=ppo.near or ppo.entropy, vf_coef=ppo.value,
+        target_kl=ppo.target_kl, policy_kwargs=policy_arguments(policy), seed=config.seed, device="cpu",
     )  # fmt: skip
 
 
