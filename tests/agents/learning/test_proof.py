@@ -53,6 +53,7 @@ def test_reaching_the_beacon_is_learned_from_coming_nearer_and_dreams_are_short(
         assert (pair.dream.world, pair.dream.task, pair.dream.length) == ("dream", taught, 20)
         assert (pair.voxel.world, pair.voxel.task, pair.voxel.length) == ("voxel", taught, 90)
         assert pair.dream.max_uncertainty == 0.45 and pair.voxel.max_uncertainty is None
+        assert pair.dream.ppo.near == 0.2 and pair.voxel.ppo.near == 0
         assert pair.clone == Path("out") / f"clone-{task}-0" / "policy.safetensors" == pair.voxel.begin
 
 
