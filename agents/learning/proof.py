@@ -57,7 +57,7 @@ class ProofConfig:
     """Keys of ``latentcraft agent proof``."""
 
     data: Path
-    """Recorded episodes: what clones learn from and where the dream's games begin."""
+    """Recorded episodes: what clones learn from."""
     out: Path
     """Folder of all trainings, ``proof.json`` and ``proof.png``."""
     tasks: tuple[Task, ...] = ("chop", "navigate")
@@ -90,6 +90,9 @@ class ProofConfig:
     within 8,192 steps (in the reference world it stays above 1.2) and one seed of two from 1.8 to 1.4 outside."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """How PPO learns."""
+    starts: Path | None = None
+    """Recorded episodes at whose moments the dream's games begin; null takes ``data``. Where they were played by
+    policies such as PPO finds, the dream shows the places that *these* get into and have to get out of."""
     checkpoint: Path | None = None
     """The dream's; null takes the shipped one."""
     denoising: int = 1
@@ -132,7 +135,7 @@ def runs_of(config: ProofConfig, task: Task) -> list[Pair]:
         dream = replace(
             voxel, out=config.out / f"dream-{task}-{seed}", world="dream", steps=config.dream_steps,
             length=config.dream_length, max_uncertainty=config.dream_uncertainty,
-            keep_every=config.dream_steps // 4, save_every=config.dream_steps // 4, starts=config.data,
+            keep_every=config.dream_steps // 4, save_every=config.dream_steps // 4, starts=config.starts or config.data,
             checkpoint=config.checkpoint, denoising=config.denoising, threads=config.threads,
             ppo=replace(config.ppo, near=config.dream_near),
         )  # fmt: skip
