@@ -14,6 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
+from torch.distributions import Categorical
 from torch.nn.functional import kl_div
 
 from latentcraft.agents.learning.games import Games
@@ -49,10 +50,12 @@ class AnchoredPolicy(ActorCriticPolicy):
     anchor: list[PolicyNet]
     """The other policy, alone in a list, so that it is no part of this module: neither saved nor trained."""
 
-    def evaluate_actions(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def evaluate_actions(self, obs: Tensor | dict[str, Tensor], actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return values, log-probabilities of ``actions``, and minus the divergence, each ``(n,)``."""
         values, log_probabilities, _ = super().evaluate_actions(obs, actions)
-        mine = self.get_distribution(obs).distribution.logits  # normalised: log-probabilities
+        drawn = self.get_distribution(obs).distribution
+        assert isinstance(obs, Tensor) and isinstance(drawn, Categorical)
+        mine = drawn.logits  # normalised: log-probabilities
         theirs = self.anchor[0].logits(obs).log_softmax(1)
         return values, log_probabilities, -kl_div(theirs, mine, reduction="none", log_target=True).sum(1)
 

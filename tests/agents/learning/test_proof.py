@@ -54,7 +54,13 @@ def test_reaching_the_beacon_is_learned_from_coming_nearer_and_dreams_are_short(
         assert (pair.voxel.world, pair.voxel.task, pair.voxel.length) == ("voxel", taught, 90)
         assert pair.dream.max_uncertainty == 0.45 and pair.voxel.max_uncertainty is None
         assert pair.dream.ppo.near == 0.2 and pair.voxel.ppo.near == 0
+        assert pair.dream.starts == Path("data") and pair.voxel.starts is None
         assert pair.clone == Path("out") / f"clone-{task}-0" / "policy.safetensors" == pair.voxel.begin
+
+
+def test_dreams_may_begin_elsewhere_than_where_clones_learned():
+    config = proof.ProofConfig(data=Path("data"), out=Path("out"), seeds=1, starts=Path("played"))
+    assert proof.runs_of(config, "chop")[0].dream.starts == Path("played")
 
 
 def test_of_kept_policies_the_last_within_bounds_counts():
