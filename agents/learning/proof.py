@@ -264,12 +264,19 @@ def draw(
                 log = [line for line in read_log(run.out / f"{LOG}.log.jsonl") if "agent/return" in line]
                 axes.plot(
                     [line["step"] for line in log], [line["agent/return"] for line in log], color=colour, lw=0.8,
-                    label=f"PPO in the {where}, paid there" if not seed else None,
+                    label=f"PPO in the {where} ({run.length} steps a game), paid there" if not seed else None,
                 )  # fmt: skip
+            outside = [(story["steps"], returns(config, task, str(path)).mean()) for path, story in kept(pair.dream)]
+            axes.plot(
+                *zip(*outside, strict=True), "o-", color="#2266cc", lw=1.2, ms=3,
+                label=f"PPO in the dream, paid outside ({config.length})" if not seed else None,
+            )  # fmt: skip
         for name, style in ((RANDOM, ":"), ("clone", "-."), ("dream", "--"), ("long", "-")):
             level = found[task]["rows"][name]["value"]
             axes.axhline(level, color="#444444", ls=style, lw=0.9, label=f"outside: {name}")
-        axes.set(title=task, xlabel="steps of four frames", ylabel="return of a game", xscale="log")
-        axes.legend(fontsize=6)
+        axes.set(title=task, xlabel="steps of four frames", ylabel="return of a game", xlim=(0, None))
+        axes.set_xscale("symlog", linthresh=1000)  # a clone is at step 0
+        axes.set_xticks([0, *(10**power for power in range(3, 7) if 10**power < 1.1 * axes.get_xlim()[1])])
+        axes.legend(fontsize=5)
     with replacing(config.out / "proof.png") as temporary:
         drawing.savefig(temporary, format="png", dpi=110)
