@@ -66,7 +66,7 @@ class ProofConfig:
     """Trainings of each kind."""
     episodes: int | None = None
     """A clone learns from; null takes all."""
-    dream_steps: int = 4096
+    dream_steps: int = 8192
     """PPO's in the dream; a step is four frames."""
     voxel_steps: int = 102400
     """PPO's in the reference world."""
