@@ -51,7 +51,9 @@ def train(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     identity = identity_of(config)
-    found = load_state(config.out / STATE, identity, identity_of(AgentTrainConfig(out=config.out)))
+    # Trainings from before there was a choice kept the value head.
+    defaults = identity_of(AgentTrainConfig(out=config.out)) | {"keep_value": True}
+    found = load_state(config.out / STATE, identity, defaults)
     progress = found[0] if found else Progress()
     if found and spent(config, progress):
         return progress

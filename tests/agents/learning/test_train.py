@@ -119,16 +119,18 @@ def test_it_stays_near_what_it_began_with_as_it_is_told(tmp_path: Path, begin: P
     assert all(-0.1 < each <= 0 for each in said)  # minus a divergence is never positive, as an entropy would be
 
 
-def test_keys_that_came_later_count_as_their_defaults(tmp_path: Path, begin: Path):
+def test_keys_that_came_later_count_as_what_was_done_before(tmp_path: Path, begin: Path):
     out = tmp_path / "out"
-    train(config_of(out, begin, steps=64), world=world())
+    train(config_of(out, begin, steps=64, keep_value=True), world=world())
     state = torch.load(out / "state.pt", weights_only=True)
     identity = json.loads(state["identity"])
     del identity["ppo"]["near"], identity["keep_value"]
     torch.save(state | {"identity": json.dumps(identity)}, out / "state.pt")
-    assert train(config_of(out, begin, steps=128), world=world()).steps == 128
+    with pytest.raises(UserError, match="keep_value=True, not False"):
+        train(config_of(out, begin, steps=128), world=world())
+    assert train(config_of(out, begin, steps=128, keep_value=True), world=world()).steps == 128
     with pytest.raises(UserError, match="holds a training with ppo"):
-        train(config_of(out, begin, steps=192, ppo=replace(ROLLOUT, near=0.5)), world=world())
+        train(config_of(out, begin, steps=192, keep_value=True, ppo=replace(ROLLOUT, near=0.5)), world=world())
 
 
 def test_minutes_end_it_at_an_update(tmp_path: Path, begin: Path):
