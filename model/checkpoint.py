@@ -1,4 +1,4 @@
-"""One file holds a world: weights (bf16), configs and provenance, as safetensors. Loading never unpickles."""
+"""One file holds a world: weights (bf16), bank, configs and provenance, as safetensors. Loading never unpickles."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from torch import nn
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.bank import Bank, BankConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.motion import Motion, MotionConfig
@@ -39,6 +40,8 @@ class WorldModel:
     """How it was trained: steps, frames, seconds, data, version."""
     scene: Scene | None = None
     """Of worlds seen through a camera; others remember no places."""
+    bank: Bank | None = None
+    """Recorded places that such a world recalls where nothing is remembered; None leaves it to the transformer."""
 
     def check_task(self, task: str) -> None:
         """Raise a UserError if the heads cannot tell what ``task`` pays and when it ends."""
@@ -59,7 +62,7 @@ class WorldModel:
     @property
     def guesser(self) -> Guesser:
         """What guesses the next chunk before anything is dreamed, the start of its denoising."""
-        return Guesser(self.autoencoder, self.motion, self.scene)
+        return Guesser(self.autoencoder, self.motion, self.scene, self.bank)
 
 
 def digest(module: nn.Module) -> str:
@@ -76,7 +79,7 @@ def _tuples(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_checkpoint(path: Path | str, world: WorldModel) -> None:
-    """Write ``world`` atomically, weights rounded to bf16, all but the body's.
+    """Write ``world`` atomically, weights rounded to bf16, all but the body's and the hand's.
 
     Raises:
         UserError: the disk is full or the place cannot be written; what was at ``path`` stays.
@@ -91,6 +94,8 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
         for name, value in module.state_dict().items():
             exact = name.startswith(("body.", "hand."))  # small, and what they say adds up
             tensors[f"{prefix}.{name}"] = value.detach().to(torch.float32 if exact else torch.bfloat16).contiguous()
+    if world.bank is not None:
+        tensors |= {f"bank.{name}": value.contiguous() for name, value in world.bank.state_dict().items()}
     metadata = {
         "format": FORMAT,
         "autoencoder": json.dumps(asdict(world.autoencoder.config)),
@@ -101,6 +106,8 @@ def save_checkpoint(path: Path | str, world: WorldModel) -> None:
     }
     if world.scene is not None:
         metadata["scene"] = json.dumps(asdict(world.scene.config))
+    if world.bank is not None:
+        metadata["bank"] = json.dumps(asdict(world.bank.config))
     with replacing(path) as temporary:
         # Through bytes, so that a full disk is an OSError like any other.
         temporary.write_bytes(save(tensors, metadata))
@@ -133,16 +140,19 @@ def load_checkpoint(
             heads = any(key.startswith(HEADS) for key in tensors)
             dit = SpacetimeDiT(DiTConfig(**json.loads(metadata["dit"])), heads=heads)
             parts: list[tuple[str, nn.Module]] = [("autoencoder", autoencoder), ("motion", motion), ("dit", dit)]
-            scene = None
+            scene = bank = None
             if "scene" in metadata:
                 scene = Scene(SceneConfig.from_dict(json.loads(metadata["scene"])))
                 parts.append(("scene", scene))
+            if "bank" in metadata:
+                bank = Bank(BankConfig(**_tuples(json.loads(metadata["bank"]))))
+                parts.append(("bank", bank))
         for prefix, module in parts:
             module.load_state_dict({k.split(".", 1)[1]: v for k, v in tensors.items() if k.startswith(prefix + ".")})
             module.to(device).requires_grad_(False).eval()
             if isinstance(module, Scene):
                 module.cast(dtype)
-            else:
+            elif not isinstance(module, Bank):
                 module.to(dtype)
         height, width = json.loads(metadata["frame_size"])
         provenance = json.loads(metadata["provenance"])
@@ -151,4 +161,5 @@ def load_checkpoint(
         raise UserError(f"{path} does not fit this version of latentcraft ({reason}); retrain it") from error
     if scene is not None:
         scene.depth.channels_last()
-    return WorldModel(autoencoder.channels_last(), motion.channels_last(), dit, (height, width), provenance, scene)
+    nets = autoencoder.channels_last(), motion.channels_last(), dit
+    return WorldModel(*nets, (height, width), provenance, scene, bank)

@@ -1,8 +1,8 @@
 """What the next chunk probably looks like, before anything is dreamed: the prior that denoising starts from.
 
 The last frame is decoded and moved (motion.py). In a world seen through a camera (scene.py) whatever the memory of
-places knows of the coming views is laid over it. The result is encoded, and the motion net judges how far it can be
-trusted.
+places knows of the coming views is laid over it, and where that is too little, what the bank recalls (recall.py). The
+result is encoded, and the motion net judges how far it can be trusted.
 """
 
 import math
@@ -15,11 +15,13 @@ from torch import Tensor
 
 from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.bank import Bank
 from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.hand import HandNet
 from latentcraft.model.motion import Flow, Found, Motion, judge, sample
+from latentcraft.model.recall import doubted, recall
 from latentcraft.model.scene import (
     POOL,
     Place,
@@ -48,9 +50,11 @@ class Shown(NamedTuple):
 class Guesser:
     """The nets at work; none is trained from here."""
 
-    def __init__(self, autoencoder: Autoencoder, motion: Motion, scene: Scene | None = None):
-        """Use them as they are."""
-        self.autoencoder, self.motion, self.scene = autoencoder, motion, scene
+    def __init__(
+        self, autoencoder: Autoencoder, motion: Motion, scene: Scene | None = None, bank: Bank | None = None
+    ):  # fmt: skip
+        """Use them as they are; without ``bank`` nothing is recalled that was not seen."""
+        self.autoencoder, self.motion, self.scene, self.bank = autoencoder, motion, scene, bank
 
     def place(self, frame_size: tuple[int, int]) -> Place | None:
         """Return an empty memory for one world, None where worlds have none."""
@@ -94,6 +98,12 @@ class Guesser:
             if shown is not None:
                 seen = seen._replace(pictures=shown)
             views = self.remembered(self.scene, places, seen, last, there, actions, has_actions, eyes)
+            if self.bank is not None:
+                views = [
+                    view if place is None or view is None else
+                    recall(self.bank, self.autoencoder, self.scene.depth, place, view)
+                    for place, view in zip(places, views, strict=True)
+                ]  # fmt: skip
             if changes is None and self.scene.hand is not None:
                 changes = self.worked(self.scene.hand, places, last, actions, has_actions)
         return self.judged(picture, last, there, actions, has_actions, views, seen, changes, spots)
@@ -193,7 +203,7 @@ class Guesser:
             place = places[index]
             if place is not None:
                 if last_only and place.ahead is not None:
-                    place.ahead = Views(*(part[-1:] for part in place.ahead))
+                    place.ahead = place.ahead.last()
                 frames[index] = place.sharpened(
                     frames[index], news[index], spread[index], hand=bool(hands[index]), holds=holds[index]
                 )
@@ -281,7 +291,7 @@ class Guesser:
             changes = changes.nan_to_num() * has_actions[:, None, None]
         flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen)
-        guess = judge(self.autoencoder, self.motion, last, found, flow, there, changes)
+        guess = doubted(judge(self.autoencoder, self.motion, last, found, flow, there, changes), views)
         return guess._replace(holds=self.held(views, guess.changes, spots))
 
     def held(self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None) -> Tensor:

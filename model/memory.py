@@ -19,7 +19,7 @@ from latentcraft.model import points, relief
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.camera import between, focal_length, pixel_rays
 
-CAPACITY = 40
+CAPACITY = 64
 """Pictures kept; the one with the fewest pixels of its own makes room."""
 NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
@@ -73,6 +73,7 @@ class Memory:
                 view.distance, view.source, offset, view.coarseness,
             )  # fmt: skip
         if self.count:
+            points.drop_specks(view.distance, view.source)
             points.close_cracks(view.distance, view.source, view.coarseness)
             points.look_up(
                 self.pictures, self.distances, self.rays, turns, shifts, self.focal, view.distance, view.source,
@@ -117,13 +118,33 @@ class Memory:
             points.forget(
                 self.distances[number], self.own[number], self.rays, turn, shift, self.focal, distance, wrong
             )  # fmt: skip
+        self._keep(picture, distance, eye, own, 1.0 if sure is None else sure)
+
+    def add(self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, own: np.ndarray) -> None:
+        """Add a picture of what was never seen, as far as no other shows the same as well.
+
+        Args:
+            picture: ``uint8 (H, W, 3)``.
+            distance: ``float32 (H, W)``.
+            eye: where it is put, ``(5,)``.
+            own: the part of it that may be taken, ``bool (H, W)``.
+        """
+        view = self.view(eye)
+        fresh = ~view.known | (distance < points.FINER * view.distance * view.coarseness)
+        fresh |= distance > view.distance / points.BEHIND  # hidden there, but perhaps not from elsewhere
+        self._keep(picture, distance, eye, own & fresh, 0.0)
+
+    def _keep(
+        self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, own: np.ndarray, sure: np.ndarray | float
+    ) -> None:
+        """Add a picture, unless it has too few pixels of its own."""
         if own.sum() < NEW_SHARE * own.size:
             return
         if self.count == len(self.eyes):
             self._make_room()
         at = self.count
         self.pictures[at], self.distances[at], self.own[at], self.eyes[at] = picture, distance, own, eye
-        self.sure[at] = 1.0 if sure is None else sure
+        self.sure[at] = sure
         self.count += 1
 
     def surroundings(self, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

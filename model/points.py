@@ -26,6 +26,8 @@ LARGEST_DOT = 4.0
 """Pixels a point covers at most, per side."""
 CRACK = 2
 """Pixels that are closed between drawn ones, from either side."""
+SPECK = 5
+"""Of a pixel's eight neighbours that are nearer, from which on it is seen through a gap."""
 EDGE = 0.2
 """Neighbours whose distances differ by more than this share are not mixed."""
 
@@ -98,6 +100,30 @@ def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset
                             continue
                     depth[i, j], offset[i, j], coarseness[i, j] = distance, off, d / distance
                     source[i, j] = number * height * width + row * width + column
+
+
+@compiled
+def drop_specks(depth, source):
+    """Take out pixels that most of their neighbours are far before, or far behind: seen through the gaps between a
+    surface's dots, or flying about; arrays as for :func:`draw`.
+    """
+    height, width = depth.shape
+    specks = np.zeros(depth.shape, np.bool_)
+    for i in range(height):
+        for j in range(width):
+            if source[i, j] < 0:
+                continue
+            nearer, farther, d = 0, 0, depth[i, j]
+            for row in range(max(0, i - 1), min(height, i + 2)):
+                for column in range(max(0, j - 1), min(width, j + 2)):
+                    if source[row, column] >= 0:
+                        nearer += depth[row, column] < (1 - EDGE) * d
+                        farther += depth[row, column] > (1 + EDGE) * d
+            specks[i, j] = nearer >= SPECK or farther >= SPECK + 1
+    for i in range(height):
+        for j in range(width):
+            if specks[i, j]:
+                source[i, j], depth[i, j] = -1, np.inf
 
 
 @compiled

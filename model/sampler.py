@@ -12,7 +12,7 @@ from latentcraft.model.objective import CONTEXT_SIGNAL, add_noise, velocity
 
 STEPS: tuple[int, ...] = tuple(round(1 / size) for size in STEP_SIZES[::-1])
 """Numbers of denoising steps a net can be asked for: 1, 2, 4, 8."""
-TEMPERATURE = 0.7
+TEMPERATURE = 0.5
 """Scale of the starting noise. Below 1 a dream is a little smoother and strays later."""
 
 

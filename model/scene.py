@@ -31,9 +31,9 @@ NEWS = 4.0
 a crack, a block gone. Real chunks exceed it in 5 % of their positions, in 2 % of those where nothing changed."""
 CHANGED = 0.7
 """Spread of the guess from which on it counts as changed where the hand is known to have changed something."""
-VAGUE = 0.4
+VAGUE = 0.55
 """Spread of the guess from which on memory is shown no longer: it may be bent or torn, which a dream mends."""
-SHARP = 1.5
+SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
 POOL = ThreadPoolExecutor(2)
 """Draws views; the compiled loops hold no lock."""
@@ -117,6 +117,16 @@ class Views(NamedTuple):
     """Metres, ``float32 (f, H, W)``, infinite where nothing is known."""
     eyes: np.ndarray
     """Where each is seen from, ``float64 (f, 5)``."""
+    seams: np.ndarray | None = None
+    """Where what is remembered meets what was just recalled beside it, ``bool (f, h, w)`` on the grid of the latents;
+    None where nothing was, see :mod:`latentcraft.model.recall`."""
+
+    def last(self) -> "Views":
+        """Return that of the last frame alone, ``f = 1``."""
+        seams = None if self.seams is None else self.seams[-1:]
+        return Views(
+            self.pictures[-1:], self.known[-1:], self.coarseness[-1:], self.distances[-1:], self.eyes[-1:], seams
+        )  # fmt: skip
 
     def holds(self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float) -> np.ndarray:
         """Return which cells the hand has changed by each frame, see :func:`latentcraft.model.cells.hold`: ``float32
@@ -162,13 +172,15 @@ class Place:
         """Pixels of the last picture that move with the lens."""
         self.sure = np.ones((frame_size[0] // DOWNSAMPLING, frame_size[1] // DOWNSAMPLING), np.float32)
         """How much of the last picture was once real and not dreamed, 0 to 1; see :attr:`Memory.sure`."""
+        self.recalled = np.zeros(0, np.int32)
+        """Places of the bank that were recalled last, ``int32 (k,)``, the newest at the end."""
         self._sure_ahead = self.sure
         """The same of what is remembered of the coming picture; elsewhere it is as sure as the last one on average."""
 
     def forget(self) -> None:
         """Start anew: the eye went nobody knows where."""
         self.memory.count, self.gait, self.grip, self.ahead = 0, None, None, None
-        self.changed = np.zeros(self.frame_size, np.bool_)
+        self.changed, self.recalled = np.zeros(self.frame_size, np.bool_), np.zeros(0, np.int32)
         self.sure = self._sure_ahead = np.ones_like(self.sure)
 
     @property
@@ -232,6 +244,8 @@ class Place:
         if hand and holds is not None and self.ahead is not None:
             for new, told, distances in zip(news, holds, self.ahead.distances, strict=True):
                 new |= self._gone(told, distances)
+        if self.ahead is not None and self.ahead.seams is not None:
+            news |= self.ahead.seams.repeat(scale, 1).repeat(scale, 2)
         self.changed = news[-1]
         sure = np.full_like(self.sure, self.sure.mean()) if self.ahead is None else self._sure_ahead
         self.sure = sure * (1 - np.square(spread[-1], dtype=np.float32))
@@ -262,7 +276,8 @@ class Place:
         arrays = {f"gait.{name}": part.numpy().copy() for name, part in gait._asdict().items()}
         if self.grip is not None:
             arrays |= {f"grip.{name}": part.numpy().copy() for name, part in self.grip._asdict().items()}
-        return {**self.memory.save(), **arrays, "changed": self.changed.copy(), "surely": self.sure.copy()}
+        state = {"changed": self.changed, "surely": self.sure, "recalled": self.recalled}
+        return {**self.memory.save(), **arrays, **{name: part.copy() for name, part in state.items()}}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
@@ -274,6 +289,7 @@ class Place:
             self.grip = Grip(*(torch.from_numpy(arrays[f"grip.{name}"].copy()) for name in Grip._fields))
         self.changed = np.array(arrays["changed"])
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
+        self.recalled = np.array(arrays.get("recalled", np.zeros(0, np.int32)))
 
 
 def views_of(places: Sequence[Place], paths: np.ndarray) -> list[Views]:

@@ -43,6 +43,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+    from latentcraft.model.bank import Bank, BankConfig
     from latentcraft.model.body import BodyConfig
     from latentcraft.model.checkpoint import WorldModel, save_checkpoint
     from latentcraft.model.depth import DepthConfig
@@ -66,5 +67,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     depth = DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))
     scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16)))
     torch.nn.init.normal_(scene.body.final.weight, std=0.2)
-    save_checkpoint(path, WorldModel(autoencoder, motion, dit, (32, 48), {"made": "for tests"}, scene))
+    bank = Bank(BankConfig(6, (4, 6)))
+    bank.latents.random_(-64, 65)
+    bank.looks.random_(0, 256)
+    bank.eyes.copy_(torch.tensor([[3.0, 70, 1, 30, 0], [4.0, 70, 2, 150, 10], [3.0, 70, 1, 270, 5]]).repeat(2, 1))
+    bank.places.copy_(torch.tensor([0, 0, 0, 1, 1, 1]))
+    save_checkpoint(path, WorldModel(autoencoder, motion, dit, (32, 48), {"made": "for tests"}, scene, bank))
     return path

@@ -158,6 +158,8 @@ class OutcomesStage:
         self.dit = dit.to(dtype).requires_grad_(False)
         nets = nn.ModuleDict({name: part for name, part in dit.named_children() if name not in HEADS})
         self.grounds = digest(nets) + digest(guesser.motion)
+        if guesser.bank is not None:
+            self.grounds += digest(guesser.bank)
         paying = [number for name, number in TASK_INDEX.items() if name != "free"]
         data, held_out = data.of_tasks(paying), held_out.of_tasks(paying)
         if not len(data.spans):

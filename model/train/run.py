@@ -20,12 +20,14 @@ from latentcraft.files import replacing
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.checkpoint import WorldModel, load_checkpoint, save_checkpoint
 from latentcraft.model.episodes import list_episodes
+from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS
 from latentcraft.model.scene import Scene
 from latentcraft.model.tasks import TASKS
 from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderStageConfig, load_frames
+from latentcraft.model.train.bank import BankStageConfig, kept_bank
 from latentcraft.model.train.body import BodyStage, BodyStageConfig
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
@@ -41,6 +43,8 @@ from latentcraft.model.train.touch import TouchStage, TouchStageConfig
 NETS = ("autoencoder", "depth", "body", "hand", "motion", "dynamics")
 """Stages that have a net of their own."""
 STAGES = (*NETS, "touch", "outcomes")
+BANK = "bank"
+"""What can be kept besides stages."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class TrainConfig:
     """Stage 7."""
     touch: TouchStageConfig = field(default_factory=TouchStageConfig)
     """Stage 8, where episodes tell what the hand did."""
+    bank: BankStageConfig = field(default_factory=BankStageConfig)
+    """Chosen after stage 8, where episodes have poses with distances."""
     outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
     """Stage 9."""
 
@@ -149,8 +155,8 @@ class TrainConfig:
         if not 0 <= self.held_out < 1:
             raise UserError(f"held_out must be from 0 to below 1, got {self.held_out}")
         for name in self.keep:
-            if name not in STAGES:
-                raise UserError(f"keep={name} is no stage; choose from {', '.join(STAGES)}")
+            if name not in (*STAGES, BANK):
+                raise UserError(f"keep={name} is no stage; choose from {', '.join((*STAGES, BANK))}")
             if self.begin is None:
                 raise UserError(f"keep={name} needs the checkpoint it is taken from: begin=FILE.safetensors")
         if self.stop_after not in (None, *STAGES):
@@ -299,6 +305,18 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         further = run(touch, config.touch.steps, None)
         dit = touch.result()
         del touch
+    bank = None if begun is None or BANK not in config.keep else begun.bank
+    if BANK in config.keep and bank is None:
+        raise UserError(f"keep=bank: {config.begin} has no bank; leave it out of keep to choose one")
+    if scene is not None and config.bank.frames and BANK not in config.keep:
+        for turn in (ranks.first, not ranks.first):  # the others read what the first has written
+            if turn:
+                bank = kept_bank(
+                    config.bank, data, autoencoder, scene.depth, out / "bank.safetensors", seed=config.seed,
+                    device=device, quiet=not ranks.first,
+                )  # fmt: skip
+            ranks.wait()
+        guesser = Guesser(autoencoder, motion, scene, bank)
     if further and config.outcomes.steps and OutcomesStage.name not in config.keep:
         idle = saved_step(OutcomesStage.name, out) >= config.outcomes.steps
         heads = OutcomesStage(config.outcomes, data, check_data, guesser, dit, idle=idle, **alike)
@@ -312,11 +330,12 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         "frames": max(len(data.latents), 0 if begun is None else begun.provenance.get("frames", 0)),
         "tasks": learned_tasks(data.task.unique().tolist(), None if begun is None else begun.provenance),
         **effort(done, {} if begun is None else begun.provenance, inherited),
+        "bank_frames": 0 if bank is None else bank.config.frames,
         "machine": f"{platform.processor() or platform.machine()}, {machine(ranks)}, {dtype}",
         "date": time.strftime("%Y-%m-%d"),
     }
     path = out / "latentcraft.safetensors"
-    save_checkpoint(path, WorldModel(autoencoder, motion, dit, config.frame_size, provenance, scene))
+    save_checkpoint(path, WorldModel(autoencoder, motion, dit, config.frame_size, provenance, scene, bank))
     print(f"checkpoint: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

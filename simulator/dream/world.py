@@ -35,7 +35,8 @@ class DreamWorld:
     the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
     in this chunk. Where the world has learned what a hand does, ``changes`` ``bool (f, 2)`` says what was dug and what
     was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts
-    and infinite where it does not know.
+    and infinite where it does not know. Where it carries a bank of recorded places, ``recalled`` is the number of the
+    one that this chunk brought into view, -1 for none (:mod:`latentcraft.model.recall`).
 
     Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
     that falls below one half, and pays nothing from then on.
@@ -94,6 +95,8 @@ class DreamWorld:
         self._digest = digest(self.model.dit) + digest(self.model.motion)
         if self.model.scene is not None:
             self._digest += digest(self.model.scene)
+        if self.model.bank is not None:
+            self._digest += digest(self.model.bank)
         config = self.model.dit.config
         size = tuple(frame_size) if frame_size is not None else self.model.frame_size
         multiple = DOWNSAMPLING * config.patch
@@ -272,6 +275,8 @@ class DreamWorld:
             done = guess.changes.bool().cpu().numpy()
             told = zip(infos, done, spots, strict=True)
             infos = [info | {"changes": part, "spots": where} for info, part, where in told]
+        if self.model.bank is not None:
+            infos = [info | {"recalled": _recalled(place)} for info, place in zip(infos, self._places, strict=True)]
         return Chunk(self._shown.copy(), rewards, terminated, infos)
 
     def save(self, index: int = 0) -> WorldState:
@@ -340,6 +345,12 @@ class DreamWorld:
     def _decode(self, latents: Tensor) -> np.ndarray:
         """Decode ``(b, f, h, w, c)`` to frames ``uint8 (b, f, H, W, 3)``."""
         return self.model.autoencoder.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]).numpy()
+
+
+def _recalled(place: Place | None) -> int:
+    """Return which place of the bank was recalled for the last chunk, -1 for none."""
+    new = place is not None and place.ahead is not None and place.ahead.seams is not None
+    return int(place.recalled[-1]) if place is not None and new else -1
 
 
 def _to_numpy(tensor: Tensor) -> np.ndarray:

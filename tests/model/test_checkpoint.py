@@ -17,6 +17,9 @@ def test_what_is_saved_is_loaded(tiny_checkpoint: Path, tmp_path: Path):
     for (name, one), two in zip(world.dit.state_dict().items(), again.dit.state_dict().values(), strict=True):
         assert torch.equal(one, two), name
     assert again.autoencoder.config == world.autoencoder.config
+    for name, buffer in world.bank.state_dict().items():
+        other = again.bank.state_dict()[name]
+        assert buffer.dtype == other.dtype and torch.equal(buffer, other), name  # eyes are not rounded
 
 
 def test_missing_truncated_and_foreign_files_are_named(tiny_checkpoint: Path, tmp_path: Path):

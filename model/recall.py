@@ -1,0 +1,129 @@
+"""Recall: recorded places that stand in for what a world has not dreamed yet.
+
+Where the memory of places knows too little of the coming view, the bank is asked for a picture that goes on from what
+is known (bank.py). It is put where the eye will be, looking the same way, with the other pictures of its place around
+it, and all of them are remembered like what was seen: from then on they are that world. Of each only that is taken
+which no remembered picture has looked at or through. What the transformer has to draw are the seams.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from latentcraft.model import points
+from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
+from latentcraft.model.bank import Bank, look_of
+from latentcraft.model.camera import axes, between
+from latentcraft.model.depth import DepthNet
+from latentcraft.model.guess import Guess
+from latentcraft.model.memory import Memory, widened
+from latentcraft.model.scene import Place, Views, views_of
+
+LACKING = 0.1
+"""Share of a view that nobody knows from which on something is recalled."""
+RECENT = 6
+"""Places that are not recalled again so soon."""
+FRAYED = 0.25
+"""Share by which a distance leaps between neighbouring pixels where a thing ends."""
+SEAM = 0.5
+"""Spread of the guess along the seams, at least."""
+
+
+def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, view: Views) -> Views:
+    """Return what ``place`` sees ahead where it remembered ``view``: the same, unless too little of it was known.
+
+    Args:
+        bank: where to look.
+        autoencoder: of the pictures.
+        depth: tells how far away everything in them is.
+        place: of the world; its :attr:`Place.ahead` is what is returned.
+        view: of the coming chunk.
+    """
+    known = view.known[-1]
+    if (~known & ~place.attached).mean() < LACKING or place.frame_size != frame_size(bank):
+        return view
+    parts = (view.pictures[-1], view.distances[-1], known)
+    look, share = look_of(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in parts))
+    eye = view.eyes[-1]
+    match = bank.match(look[0], share[0], float(eye[4]), torch.from_numpy(place.recalled))
+    chosen = bank.together(match.picture)
+    pixels = autoencoder.decode_pixels(bank.decoded(chosen).to(bank.eyes.device)).float().clamp(-1, 1)
+    distances = depth.distances(pixels, bank.eyes[chosen, 4]).cpu().numpy()
+    pixels = (pixels + 1) * match.gain.to(pixels.device)[:, None, None] - 1
+    pictures = Autoencoder.to_frames(pixels).contiguous().cpu().numpy()
+    if match.mirrored:
+        pictures, distances = (np.ascontiguousarray(part[:, :, ::-1]) for part in (pictures, distances))
+    eyes = moved(bank.eyes[chosen].double().cpu().numpy(), eye, mirrored=match.mirrored)
+    put(place.memory, pictures, distances, eyes)
+    place.recalled = np.append(place.recalled, np.int32(bank.places[match.picture]))[-RECENT:]
+    (ahead,) = views_of([place], view.eyes[None])
+    place.ahead = ahead._replace(seams=seams(view.known, ahead.known))
+    return place.ahead
+
+
+def frame_size(bank: Bank) -> tuple[int, int]:
+    """Return (H, W) of a bank's pictures."""
+    rows, columns = bank.config.grid
+    return rows * DOWNSAMPLING, columns * DOWNSAMPLING
+
+
+def moved(eyes: np.ndarray, target: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+    """Return ``eyes (k, 5)`` carried along and turned so that the first is where ``target (5,)`` is and looks its way;
+    every pitch stays, since what is up does. In a mirror what was to its right is to its left.
+    """
+    away, turn = (eyes[:, :3] - eyes[0, :3]) @ axes(eyes[0, 3], 0), eyes[:, 3:4] - eyes[0, 3]
+    if mirrored:
+        away[:, 0], turn = -away[:, 0], -turn
+    return np.concatenate([target[:3] + away @ axes(target[3], 0).T, target[3] + turn, eyes[:, 4:]], 1)
+
+
+def put(memory: Memory, pictures: np.ndarray, distances: np.ndarray, eyes: np.ndarray) -> None:
+    """Add pictures to ``memory`` as far as they show what nobody has looked at, or through, so far.
+
+    Args:
+        memory: of a world.
+        pictures: ``uint8 (k, H, W, 3)``.
+        distances: ``float32 (k, H, W)``.
+        eyes: where they are put, ``(k, 5)``.
+    """
+    before = [(memory.distances[number].copy(), memory.eyes[number].copy()) for number in range(memory.count)]
+    everywhere = np.ones(pictures.shape[1:3], np.bool_)
+    for picture, distance, eye in zip(pictures, distances, eyes, strict=True):
+        own = ~widened(distance == 0) & ~frayed(distance)
+        for seen, looker in before:
+            turn, shift = between(eye, looker)
+            points.forget(distance, own, memory.rays, turn, shift, memory.focal, seen, everywhere)
+        memory.add(picture, distance, eye, own)
+
+
+def frayed(distance: np.ndarray) -> np.ndarray:
+    """Return where a picture's ``distance (H, W)`` leaps: nobody knows to which side such pixels belong."""
+    height, width = distance.shape
+    padded = np.pad(distance, 1, mode="edge")
+    around = np.stack([padded[i : i + height, j : j + width] for i in range(3) for j in range(3)])
+    return around.max(0) > (1 + FRAYED) * around.min(0)
+
+
+def seams(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return which cells of the latents lie where what was known ``before``, ``bool (f, H, W)``, meets what is known
+    only ``after``: ``bool (f, h, w)``.
+    """
+    count, height, width = before.shape
+    cells = (count, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
+    old, new = (part.reshape(cells).mean((2, 4)) > 0.25 for part in (before, after & ~before))
+    return np.stack([widened(left) & widened(right) for left, right in zip(old, new, strict=True)])
+
+
+def doubted(guess: Guess, views: Sequence[Views | None]) -> Guess:
+    """Let the transformer draw the seams anew: what ``guess`` says of them is known no better than by :data:`SEAM`."""
+    told = {index: view.seams for index, view in enumerate(views) if view is not None and view.seams is not None}
+    if not told:
+        return guess
+    sewn = torch.zeros_like(guess.spread, dtype=torch.bool)
+    for index, cells in told.items():
+        sewn[index] = torch.from_numpy(cells)[..., None].to(sewn.device)
+    spread = torch.where(sewn, guess.spread.clamp(min=SEAM), guess.spread)
+    # The mean of unit variance is its correlation with the truth times a picture.
+    kept = torch.sqrt((1 - spread.square()) / (1 - guess.spread.square()).clamp(min=1e-6)).clamp(max=1.0)
+    return guess._replace(mean=guess.mean * kept, spread=spread, carried=guess.carried * kept)
