@@ -23,7 +23,7 @@ CAPACITY = 64
 """Pictures kept; the one with the fewest pixels of its own makes room."""
 NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
-PARTS = ("pictures", "distances", "own", "eyes", "sure")
+PARTS = ("pictures", "distances", "own", "eyes", "sure", "clear")
 """Arrays of a memory, one entry a picture."""
 
 
@@ -59,6 +59,8 @@ class Memory:
         self.eyes = np.zeros((capacity, 5))
         self.sure = np.ones((capacity, height // DOWNSAMPLING, width // DOWNSAMPLING), np.float32)
         """How much of what the pictures show was once real and not dreamed, 0 to 1, on the grid of the latents."""
+        self.clear = np.ones_like(self.sure)
+        """How much of them was recorded, seen or recalled, and not drawn by the transformer, 0 to 1, likewise."""
         self.count = 0
 
     def view(self, eye: np.ndarray) -> View:
@@ -81,21 +83,21 @@ class Memory:
             )  # fmt: skip
         return view
 
-    def sureness(self, view: View, elsewhere: float) -> np.ndarray:
-        """Return how sure the pictures behind ``view`` are, ``float32 (h, w)`` on the grid of the latents;
-        ``elsewhere`` where it shows none.
+    def behind(self, view: View, grids: np.ndarray, elsewhere: float) -> np.ndarray:
+        """Return what ``grids``, :attr:`sure` or :attr:`clear`, say of the pictures behind ``view``, ``float32 (h, w)``
+        on the grid of the latents; ``elsewhere`` where it shows none.
         """
         height, width = view.source.shape
-        rows, columns = self.sure.shape[1:]
+        rows, columns = grids.shape[1:]
         number, place = np.divmod(view.source, height * width)
         row, column = np.divmod(place, width)
-        sure = np.where(view.known, self.sure[number, row // DOWNSAMPLING, column // DOWNSAMPLING], elsewhere)
-        cells: np.ndarray = sure.reshape(rows, DOWNSAMPLING, columns, DOWNSAMPLING).mean((1, 3)).astype(np.float32)
+        found = np.where(view.known, grids[number, row // DOWNSAMPLING, column // DOWNSAMPLING], elsewhere)
+        cells: np.ndarray = found.reshape(rows, DOWNSAMPLING, columns, DOWNSAMPLING).mean((1, 3)).astype(np.float32)
         return cells
 
     def remember(
         self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None,
-        sure: np.ndarray | None = None,
+        sure: np.ndarray | None = None, clear: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Add a picture; see the module's docstring for what of it and what of the others is kept.
 
@@ -105,6 +107,7 @@ class Memory:
             eye: where it was taken, ``(5,)``.
             changed: where it is known to differ from what was remembered, though perhaps by little, ``bool (H, W)``.
             sure: see :attr:`sure`, ``(h, w)``; None for a real picture.
+            clear: see :attr:`clear`, ``(h, w)``; None for a real picture.
         """
         view = self.view(eye)
         wrong = contradicts(view.picture, view.known, picture)
@@ -118,7 +121,7 @@ class Memory:
             points.forget(
                 self.distances[number], self.own[number], self.rays, turn, shift, self.focal, distance, wrong
             )  # fmt: skip
-        self._keep(picture, distance, eye, own, 1.0 if sure is None else sure)
+        self._keep(picture, distance, eye, own, 1.0 if sure is None else sure, 1.0 if clear is None else clear)
 
     def add(self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, own: np.ndarray) -> None:
         """Add a picture of what was never seen, as far as no other shows the same as well.
@@ -132,11 +135,12 @@ class Memory:
         view = self.view(eye)
         fresh = ~view.known | (distance < points.FINER * view.distance * view.coarseness)
         fresh |= distance > view.distance / points.BEHIND  # hidden there, but perhaps not from elsewhere
-        self._keep(picture, distance, eye, own & fresh, 0.0)
+        self._keep(picture, distance, eye, own & fresh, 0.0, 1.0)
 
     def _keep(
-        self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, own: np.ndarray, sure: np.ndarray | float
-    ) -> None:
+        self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, own: np.ndarray, sure: np.ndarray | float,
+        clear: np.ndarray | float,
+    ) -> None:  # fmt: skip
         """Add a picture, unless it has too few pixels of its own."""
         if own.sum() < NEW_SHARE * own.size:
             return
@@ -144,7 +148,7 @@ class Memory:
             self._make_room()
         at = self.count
         self.pictures[at], self.distances[at], self.own[at], self.eyes[at] = picture, distance, own, eye
-        self.sure[at] = sure
+        self.sure[at], self.clear[at] = sure, clear
         self.count += 1
 
     def surroundings(self, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,10 +165,16 @@ class Memory:
             )  # fmt: skip
         return relief.rounded(boxes, tints)
 
+    def fade(self, least: float) -> None:
+        """Forget all pixels that are less :attr:`clear` than ``least``, as if nobody had looked there."""
+        dim = (self.clear[: self.count] < least).repeat(DOWNSAMPLING, 1).repeat(DOWNSAMPLING, 2)
+        self.own[: self.count] &= ~dim
+        self.distances[: self.count][dim] = 0.0
+
     def _make_room(self) -> None:
         """Drop the picture with the fewest pixels of its own."""
         poorest = int(self.own.reshape(len(self.own), -1).sum(1).argmin())
-        for part in (self.pictures, self.distances, self.own, self.eyes, self.sure):
+        for part in (self.pictures, self.distances, self.own, self.eyes, self.sure, self.clear):
             part[poorest:-1] = part[poorest + 1 :]
         self.count -= 1
 
@@ -175,7 +185,7 @@ class Memory:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
         self.count = len(arrays["eyes"])
-        self.sure[: self.count] = 1.0  # what was saved by earlier versions does not say
+        self.sure[: self.count] = self.clear[: self.count] = 1.0  # what was saved by earlier versions does not say
         for name in arrays.keys() & set(PARTS):
             getattr(self, name)[: self.count] = arrays[name]
 

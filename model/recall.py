@@ -4,6 +4,10 @@ Where the memory of places knows too little of the coming view, the bank is aske
 is known (bank.py). It is put where the eye will be, looking the same way, with the other pictures of its place around
 it, and all of them are remembered like what was seen: from then on they are that world. Of each only that is taken
 which no remembered picture has looked at or through. What the transformer has to draw are the seams.
+
+It also draws whatever is walked up to, or was disturbed, and draws over its own drawings, a little worse each time.
+Where much of a view has become such, it is looked up as it is, and what was drawn makes room for what is then recalled;
+but never what a hand has made.
 """
 
 from collections.abc import Sequence
@@ -22,6 +26,10 @@ from latentcraft.model.scene import Place, Views, views_of
 
 LACKING = 0.1
 """Share of a view that nobody knows from which on something is recalled."""
+FADED = 0.35
+"""Clearness (:attr:`Memory.clear`) below which what is remembered may make room for something recalled."""
+WORN = 0.4
+"""Share of a view that has so faded from which on it does."""
 RECENT = 6
 """Places that are not recalled again so soon."""
 FRAYED = 0.25
@@ -41,8 +49,12 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
         view: of the coming chunk.
     """
     known = view.known[-1]
-    if (~known & ~place.attached).mean() < LACKING or place.frame_size != frame_size(bank):
+    drawn = (place.clear_ahead < FADED).repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
+    lacking, worn = ((part & ~place.attached).mean() for part in (~known, known & drawn))
+    if (lacking < LACKING and worn < WORN) or place.frame_size != frame_size(bank):
         return view
+    if worn >= WORN:
+        place.memory.fade(FADED)
     parts = (view.pictures[-1], view.distances[-1], known)
     look, share = look_of(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in parts))
     eye = view.eyes[-1]

@@ -174,6 +174,10 @@ class Place:
         """How much of the last picture was once real and not dreamed, 0 to 1; see :attr:`Memory.sure`."""
         self.recalled = np.zeros(0, np.int32)
         """Places of the bank that were recalled last, ``int32 (k,)``, the newest at the end."""
+        self.clear = np.ones_like(self.sure)
+        """How much of it was not drawn by the transformer, 0 to 1; see :attr:`Memory.clear`."""
+        self.clear_ahead = self.clear
+        """The same of what is remembered of the coming picture."""
         self._sure_ahead = self.sure
         """The same of what is remembered of the coming picture; elsewhere it is as sure as the last one on average."""
 
@@ -182,6 +186,7 @@ class Place:
         self.memory.count, self.gait, self.grip, self.ahead = 0, None, None, None
         self.changed, self.recalled = np.zeros(self.frame_size, np.bool_), np.zeros(0, np.int32)
         self.sure = self._sure_ahead = np.ones_like(self.sure)
+        self.clear = self.clear_ahead = np.ones_like(self.sure)
 
     @property
     def eye(self) -> np.ndarray | None:
@@ -198,13 +203,14 @@ class Place:
         eye = self.eye
         if eye is None:
             eye = self.begin(np.array([0.0, 0.0, 0.0, 0.0, pitch]))
-        self.memory.remember(picture, distance, eye, self.changed, self.sure)
+        self.memory.remember(picture, distance, eye, self.changed, self.sure, self.clear)
         self.attached = widened(distance == 0)
         return eye
 
     def look_ahead(self, views: Sequence[View], eyes: np.ndarray) -> Views:
         """Take what is remembered of the coming chunk's views from ``eyes (f, 5)`` for :attr:`ahead`, and return it."""
-        self._sure_ahead = self.memory.sureness(views[-1], float(self.sure.mean()))
+        self._sure_ahead = self.memory.behind(views[-1], self.memory.sure, float(self.sure.mean()))
+        self.clear_ahead = self.memory.behind(views[-1], self.memory.clear, 0.0)
         self.ahead = Views(
             np.stack([view.picture for view in views]), np.stack([view.known for view in views]),
             np.stack([view.coarseness for view in views]), np.stack([view.distance for view in views]), eyes,
@@ -248,7 +254,12 @@ class Place:
             news |= self.ahead.seams.repeat(scale, 1).repeat(scale, 2)
         self.changed = news[-1]
         sure = np.full_like(self.sure, self.sure.mean()) if self.ahead is None else self._sure_ahead
-        self.sure = sure * (1 - np.square(spread[-1], dtype=np.float32))
+        missed = np.square(spread[-1], dtype=np.float32)
+        self.sure = sure * (1 - missed)
+        # What is half known already is hardly drawn anew.
+        self.clear = self.clear_ahead * (1 - np.square(missed))
+        if hand:  # what it made is to stay
+            self.clear[spread[-1] > CHANGED] = 1.0
         if self.ahead is None:
             return frames
         out = frames.copy()
@@ -276,7 +287,7 @@ class Place:
         arrays = {f"gait.{name}": part.numpy().copy() for name, part in gait._asdict().items()}
         if self.grip is not None:
             arrays |= {f"grip.{name}": part.numpy().copy() for name, part in self.grip._asdict().items()}
-        state = {"changed": self.changed, "surely": self.sure, "recalled": self.recalled}
+        state = {"changed": self.changed, "surely": self.sure, "clearly": self.clear, "recalled": self.recalled}
         return {**self.memory.save(), **arrays, **{name: part.copy() for name, part in state.items()}}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -289,6 +300,7 @@ class Place:
             self.grip = Grip(*(torch.from_numpy(arrays[f"grip.{name}"].copy()) for name in Grip._fields))
         self.changed = np.array(arrays["changed"])
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
+        self.clear = np.array(arrays.get("clearly", np.ones_like(self.sure)))
         self.recalled = np.array(arrays.get("recalled", np.zeros(0, np.int32)))
 
 

@@ -222,13 +222,13 @@ def test_pixels_are_as_sure_as_the_picture_they_come_from():
     right = moved(yaw=35.0)
     halves = np.repeat([[0.2, 0.6]], SIZE[0] // DOWNSAMPLING, 0).repeat(SIZE[1] // DOWNSAMPLING // 2, 1)
     memory.remember(*wall(4.0, right), right, sure=halves)
-    np.testing.assert_array_equal(memory.sureness(memory.view(STILL), 0.0), 1)  # a real picture's
-    seen = memory.sureness(memory.view(right), 0.0)
+    np.testing.assert_array_equal(memory.behind(memory.view(STILL), memory.sure, 0.0), 1)  # a real picture's
+    seen = memory.behind(memory.view(right), memory.sure, 0.0)
     assert seen[:, 0].min() > 0.95 and seen[:, -1].max() == pytest.approx(0.6)  # the left half was seen before
-    nothing = memory.sureness(memory.view(moved(yaw=180.0)), 0.3)
+    nothing = memory.behind(memory.view(moved(yaw=180.0)), memory.sure, 0.3)
     np.testing.assert_allclose(nothing, 0.3)
     again = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
     again.restore(memory.save())
-    np.testing.assert_array_equal(again.sureness(again.view(right), 0.0), seen)
+    np.testing.assert_array_equal(again.behind(again.view(right), again.sure, 0.0), seen)
     again.restore({name: part for name, part in memory.save().items() if name != "sure"})  # of before
-    np.testing.assert_array_equal(again.sureness(again.view(right), 0.0), 1)
+    np.testing.assert_array_equal(again.behind(again.view(right), again.sure, 0.0), 1)

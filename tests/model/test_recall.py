@@ -142,6 +142,18 @@ def test_only_what_nobody_looked_at_is_taken():
     assert (memory.view(np.array([0.0, 0, 0, 180, 0])).picture == 200).all()
 
 
+def test_what_faded_makes_room():
+    memory = Memory(SIZE, field_of_view=70.0)
+    clear = np.ones((4, 6), np.float32)
+    clear[:, :3] = 0.2
+    memory.remember(np.full((*SIZE, 3), 50, np.uint8), np.full(SIZE, 4.0, np.float32), np.zeros(5), clear=clear)
+    memory.fade(0.35)
+    assert not memory.own[0, :, :24].any() and memory.own[0, 1:-1, 24:].all()
+    put(memory, np.full((1, *SIZE, 3), 200, np.uint8), np.full((1, *SIZE), 4.0, np.float32), np.zeros((1, 5)))
+    shown = memory.view(np.zeros(5)).picture
+    assert (shown[:, :22] == 200).all() and (shown[1:-1, 26:] == 50).all()
+
+
 def test_edges_of_things_are_left_out():
     distance = np.full(SIZE, 5.0, np.float32)
     distance[10:20, 10:20] = 3.0

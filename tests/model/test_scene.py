@@ -160,6 +160,24 @@ def test_remembered_pixels_are_laid_over_only_where_the_dream_shows_the_same(gue
     assert not place.memory.own[0, 9:15, 17:23].any() and place.memory.own[0, 20:, :].all()
 
 
+def test_what_is_drawn_again_and_again_fades_but_never_what_a_hand_made(guesser: Guesser):
+    place = guesser.place(SIZE)
+    assert place is not None
+    place.remember(np.full((*SIZE, 3), 100, np.uint8), np.full(SIZE, 5.0, np.float32), 0.0)
+    plain, expected = np.full((2, *SIZE, 3), 100, np.uint8), np.ones((2, 4, 6))
+    spread = np.zeros((2, 4, 6), np.float32)
+    spread[:, 0], spread[:, 1], spread[:, 2] = 0.3, 0.6, 0.9
+    views_of([place], np.zeros((1, 2, 5)))
+    place.sharpened(plain, expected, spread)
+    np.testing.assert_allclose(place.clear[:, 0], [1 - 0.3**4, 1 - 0.6**4, 1 - 0.9**4, 1], rtol=1e-6)
+    np.testing.assert_allclose(place.sure[:, 0], [1 - 0.3**2, 1 - 0.6**2, 1 - 0.9**2, 1], rtol=1e-6)
+    again = guesser.place(SIZE)
+    again.restore(place.save())
+    np.testing.assert_array_equal(again.clear, place.clear)
+    place.sharpened(plain, expected, spread, hand=True)
+    np.testing.assert_allclose(place.clear[:, 0], [1 - 0.3**4, 1 - 0.6**4, 1, 1], rtol=1e-6)
+
+
 def test_level_ground_is_as_far_as_the_pitch_says():
     net = DepthNet(SMALL.depth)
     level = net.level(torch.tensor([30.0]), *SIZE).exp()[0, 0]

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from latentcraft.errors import UserError
-from latentcraft.model.actions import noop
+from latentcraft.model import recall
+from latentcraft.model.actions import YAW, noop
 from latentcraft.model.camera import EYE_HEIGHT
 from latentcraft.model.checkpoint import load_checkpoint
 from latentcraft.model.dit import NEVER, REWARD_BINS
@@ -200,6 +201,34 @@ def test_state_of_a_bf16_world_is_exact(tiny_checkpoint: Path):
     after = play(world, script[6:])
     world.restore(state)
     assert np.array_equal(play(world, script[6:]), after)
+
+
+def test_where_nothing_is_known_a_recorded_place_is_recalled_and_stays(tiny_checkpoint: Path, monkeypatch):
+    # To random nets everything is an edge.
+    monkeypatch.setattr(recall, "frayed", lambda distance: np.zeros(distance.shape, np.bool_))
+    model = load_checkpoint(tiny_checkpoint)
+    turn = noop(1, 4)
+    turn[..., YAW] = 10.0
+    plain = DreamWorld(checkpoint=replace(model, bank=None))
+    world = DreamWorld(checkpoint=model)
+    for each in (world, plain):
+        each.reset([Start(seed=900001)])
+    still = world.step(noop(1, 4))
+    assert still.infos[0]["recalled"] == -1 and "recalled" not in plain.step(noop(1, 4)).infos[0]
+    before = world.save()
+    turned = world.step(turn)
+    assert turned.infos[0]["recalled"] in (0, 1)
+    assert not np.array_equal(turned.frames, plain.step(turn).frames)
+    assert len(world.save().arrays["place.eyes"]) > len(before.arrays["place.eyes"]) + 1  # more than what was seen
+    # The same place is recalled by a world that was restored, and in a batch beside others.
+    pair = DreamWorld(num_worlds=2, checkpoint=model)
+    pair.reset([Start(seed=5), Start(seed=900001)])
+    pair.restore(before, 1)
+    assert pair.step(np.concatenate([turn, turn])).infos[1]["recalled"] == turned.infos[0]["recalled"]
+    # Pictures of another size are of no use.
+    wide = DreamWorld(checkpoint=model, frame_size=(48, 64))
+    wide.reset([Start(seed=900001)])
+    assert wide.step(turn).infos[0]["recalled"] == -1
 
 
 def test_number_of_steps_may_change_in_play(world: DreamWorld):
