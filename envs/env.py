@@ -79,8 +79,9 @@ class WorldEnv(gym.Env[Any, dict[str, Any]]):
 
     ``tick_rewards`` ``float32 (f,)``, ``tick_terminated`` ``bool (f,)`` and ``ticks`` (how many of them counted), with
     the world's own entries: ``caption``, ``task``, in the reference world ``pose``, ``poses`` and the task's state, in
-    the dream ``uncertainty``. After a reset ``seed``. Where frames are observed also ``frames``
-    ``uint8 (f, H, W, 3)``, after a reset the last before the first step. ``info_frames=False`` leaves them out: then
+    the dream ``uncertainty`` and ``recalled``, see :class:`latentcraft.simulator.dream.world.DreamWorld`. After a reset
+    ``seed``. Where frames are observed also ``frames`` ``uint8 (f, H, W, 3)``, after a reset the last before the first
+    step. ``info_frames=False`` leaves them out: then
     only frames that are observed are drawn, which makes the reference world more than three times as fast.
 
     ## Searching

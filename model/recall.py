@@ -1,9 +1,9 @@
 """Recall: recorded places that stand in for what a world has not dreamed yet.
 
 Where the memory of places knows too little of the coming view, the bank is asked for a picture that goes on from what
-is known (bank.py). It is put where the eye will be, looking the same way, with the other pictures of its place around
-it, and all of them are remembered like what was seen: from then on they are that world. Of each only that is taken
-which no remembered picture has looked at or through. What the transformer has to draw are the seams.
+is known (bank.py). It is put where the eye will be, looking the same way, and as one turns and walks the other pictures
+of its place around it. All are remembered like what was seen: from then on they are that world. Of each only that is
+taken which no remembered picture has looked at or through. What the transformer has to draw are the seams.
 
 It also draws whatever is walked up to, or was disturbed, and draws over its own drawings, a little worse each time.
 Where much of a view has become such, it is looked up as it is, and what was drawn makes room for what is then recalled;
@@ -22,10 +22,14 @@ from latentcraft.model.camera import axes, between
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory, widened
-from latentcraft.model.scene import Place, Views, views_of
+from latentcraft.model.scene import Awaited, Place, Views, views_of
 
 LACKING = 0.1
-"""Share of a view that nobody knows from which on something is recalled."""
+"""Share of a view that nobody knows from which on a place is looked up."""
+SOME = 0.03
+"""The same from which on further pictures of the last place are brought."""
+AT_ONCE = 2
+"""Of which there are so many a chunk at most: each takes about 15 ms of two cores."""
 FADED = 0.35
 """Clearness (:attr:`Memory.clear`) below which what is remembered may make room for something recalled."""
 WORN = 0.4
@@ -41,6 +45,8 @@ SEAM = 0.5
 def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, view: Views) -> Views:
     """Return what ``place`` sees ahead where it remembered ``view``: the same, unless too little of it was known.
 
+    Of a place that was looked up the matching picture is brought at once, and the others when they are needed.
+
     Args:
         bank: where to look.
         autoencoder: of the pictures.
@@ -48,30 +54,55 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
         place: of the world; its :attr:`Place.ahead` is what is returned.
         view: of the coming chunk.
     """
-    known = view.known[-1]
-    drawn = (place.clear_ahead < FADED).repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
-    lacking, worn = ((part & ~place.attached).mean() for part in (~known, known & drawn))
-    if (lacking < LACKING and worn < WORN) or place.frame_size != frame_size(bank):
+    if place.frame_size != frame_size(bank):
         return view
-    if worn >= WORN:
-        place.memory.fade(FADED)
-    parts = (view.pictures[-1], view.distances[-1], known)
-    look, share = look_of(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in parts))
-    eye = view.eyes[-1]
-    match = bank.match(look[0], share[0], float(eye[4]), torch.from_numpy(place.recalled))
-    chosen = bank.together(match.picture)
-    pixels = autoencoder.decode_pixels(bank.decoded(chosen).to(bank.eyes.device)).float().clamp(-1, 1)
-    distances = depth.distances(pixels, bank.eyes[chosen, 4]).cpu().numpy()
-    pixels = (pixels + 1) * match.gain.to(pixels.device)[:, None, None] - 1
+    first, eye = view, view.eyes[-1]
+
+    def bring(at: int) -> Views:
+        pictures, distances = drawn(bank, autoencoder, depth, place.awaited, at)
+        put(place.memory, pictures, distances, place.awaited.eyes[at : at + 1])
+        place.awaited = place.awaited.without(at)
+        return views_of([place], view.eyes[None])[0]
+
+    for _ in range(AT_ONCE):
+        if lacking(place, view.known[-1]) < SOME or (at := place.awaited.nearest(eye)) is None:
+            break
+        view = bring(at)
+    known, faded = view.known[-1], place.clear_ahead < FADED
+    worn = lacking(place, ~(known & faded.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)))
+    if lacking(place, known) >= LACKING or worn >= WORN:
+        if worn >= WORN:
+            place.memory.fade(FADED)
+        parts = (view.pictures[-1], view.distances[-1], known)
+        look, share = look_of(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in parts))
+        match = bank.match(look[0], share[0], float(eye[4]), torch.from_numpy(place.recalled))
+        rows = bank.together(match.picture)
+        eyes = moved(bank.eyes[rows].double().cpu().numpy(), eye, mirrored=match.mirrored)
+        place.awaited = Awaited(rows.numpy(), eyes, match.gain.cpu().numpy(), np.array(match.mirrored))
+        place.recalled = np.append(place.recalled, np.int32(bank.places[match.picture]))[-RECENT:]
+        view = bring(0)
+    if view is not first:
+        view = place.ahead = view._replace(seams=seams(first.known, view.known))
+    return view
+
+
+def lacking(place: Place, known: np.ndarray) -> float:
+    """Return the share of a view, but for what hangs before the lens, that is not ``known``, ``bool (H, W)``."""
+    return float((~known & ~place.attached).mean())
+
+
+def drawn(
+    bank: Bank, autoencoder: Autoencoder, depth: DepthNet, awaited: Awaited, at: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the awaited picture number ``at``, ``uint8 (1, H, W, 3)``, and its distances, ``float32 (1, H, W)``."""
+    row = torch.from_numpy(awaited.rows[at : at + 1])
+    pixels = autoencoder.decode_pixels(bank.decoded(row)).float().clamp(-1, 1)
+    distances = depth.distances(pixels, bank.eyes[row, 4]).cpu().numpy()
+    pixels = (pixels + 1) * torch.from_numpy(awaited.gain).to(pixels.device)[:, None, None] - 1
     pictures = Autoencoder.to_frames(pixels).contiguous().cpu().numpy()
-    if match.mirrored:
+    if awaited.mirrored:
         pictures, distances = (np.ascontiguousarray(part[:, :, ::-1]) for part in (pictures, distances))
-    eyes = moved(bank.eyes[chosen].double().cpu().numpy(), eye, mirrored=match.mirrored)
-    put(place.memory, pictures, distances, eyes)
-    place.recalled = np.append(place.recalled, np.int32(bank.places[match.picture]))[-RECENT:]
-    (ahead,) = views_of([place], view.eyes[None])
-    place.ahead = ahead._replace(seams=seams(view.known, ahead.known))
-    return place.ahead
+    return pictures, distances
 
 
 def frame_size(bank: Bank) -> tuple[int, int]:

@@ -35,6 +35,8 @@ VAGUE = 0.55
 """Spread of the guess from which on memory is shown no longer: it may be bent or torn, which a dream mends."""
 SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
+AWAITED_TURN, AWAITED_WAY = 55.0, 12.0
+"""Degrees and metres from the eye within which a picture of a recalled place shows some of the same."""
 POOL = ThreadPoolExecutor(2)
 """Draws views; the compiled loops hold no lock."""
 
@@ -153,6 +155,37 @@ class Views(NamedTuple):
         return out
 
 
+class Awaited(NamedTuple):
+    """Pictures of the last recalled place that were not needed yet, see :mod:`latentcraft.model.recall`."""
+
+    rows: np.ndarray
+    """Their numbers in the bank, ``int64 (k,)``."""
+    eyes: np.ndarray
+    """Where they are put, ``float64 (k, 5)``."""
+    gain: np.ndarray
+    """By how much their red, green and blue are scaled, ``float32 (3,)``."""
+    mirrored: np.ndarray
+    """Whether left and right are exchanged, ``bool ()``."""
+
+    @classmethod
+    def nothing(cls) -> "Awaited":
+        """Return none at all."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, 5)), np.ones(3, np.float32), np.array(False))
+
+    def nearest(self, eye: np.ndarray) -> int | None:
+        """Return which of them shows most of what ``eye (5,)`` sees, None if none does."""
+        turned = np.abs((self.eyes[:, 3:] - eye[3:] + 180) % 360 - 180)  # of heading and pitch
+        away = np.linalg.norm(self.eyes[:, :3] - eye[:3], axis=1)
+        useful = (turned < AWAITED_TURN).all(1) & (away < AWAITED_WAY)
+        if not useful.any():
+            return None
+        return int(np.where(useful, turned.sum(1) / AWAITED_TURN + away / AWAITED_WAY, np.inf).argmin())
+
+    def without(self, at: int) -> "Awaited":
+        """Return all but one."""
+        return self._replace(rows=np.delete(self.rows, at), eyes=np.delete(self.eyes, at, 0))
+
+
 class Place:
     """One world's memory, and where its eye is."""
 
@@ -174,6 +207,8 @@ class Place:
         """How much of the last picture was once real and not dreamed, 0 to 1; see :attr:`Memory.sure`."""
         self.recalled = np.zeros(0, np.int32)
         """Places of the bank that were recalled last, ``int32 (k,)``, the newest at the end."""
+        self.awaited = Awaited.nothing()
+        """What more there is of the newest."""
         self.clear = np.ones_like(self.sure)
         """How much of it was not drawn by the transformer, 0 to 1; see :attr:`Memory.clear`."""
         self.clear_ahead = self.clear
@@ -185,6 +220,7 @@ class Place:
         """Start anew: the eye went nobody knows where."""
         self.memory.count, self.gait, self.grip, self.ahead = 0, None, None, None
         self.changed, self.recalled = np.zeros(self.frame_size, np.bool_), np.zeros(0, np.int32)
+        self.awaited = Awaited.nothing()
         self.sure = self._sure_ahead = np.ones_like(self.sure)
         self.clear = self.clear_ahead = np.ones_like(self.sure)
 
@@ -287,6 +323,7 @@ class Place:
         arrays = {f"gait.{name}": part.numpy().copy() for name, part in gait._asdict().items()}
         if self.grip is not None:
             arrays |= {f"grip.{name}": part.numpy().copy() for name, part in self.grip._asdict().items()}
+        arrays |= {f"awaited.{name}": part.copy() for name, part in self.awaited._asdict().items()}
         state = {"changed": self.changed, "surely": self.sure, "clearly": self.clear, "recalled": self.recalled}
         return {**self.memory.save(), **arrays, **{name: part.copy() for name, part in state.items()}}
 
@@ -301,6 +338,9 @@ class Place:
         self.changed = np.array(arrays["changed"])
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
         self.clear = np.array(arrays.get("clearly", np.ones_like(self.sure)))
+        self.awaited = Awaited.nothing()
+        if "awaited.rows" in arrays:
+            self.awaited = Awaited(*(np.array(arrays[f"awaited.{name}"]) for name in Awaited._fields))
         self.recalled = np.array(arrays.get("recalled", np.zeros(0, np.int32)))
 
 

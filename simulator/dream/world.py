@@ -36,7 +36,7 @@ class DreamWorld:
     in this chunk. Where the world has learned what a hand does, ``changes`` ``bool (f, 2)`` says what was dug and what
     was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts
     and infinite where it does not know. Where it carries a bank of recorded places, ``recalled`` is the number of the
-    one that this chunk brought into view, -1 for none (:mod:`latentcraft.model.recall`).
+    one of which this chunk brought a picture into view, -1 for none (:mod:`latentcraft.model.recall`).
 
     Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
     that falls below one half, and pays nothing from then on.
@@ -348,7 +348,7 @@ class DreamWorld:
 
 
 def _recalled(place: Place | None) -> int:
-    """Return which place of the bank was recalled for the last chunk, -1 for none."""
+    """Return of which place of the bank a picture was brought for the last chunk, -1 for none."""
     new = place is not None and place.ahead is not None and place.ahead.seams is not None
     return int(place.recalled[-1]) if place is not None and new else -1
 
