@@ -26,6 +26,7 @@ def test_record_train_dream_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     world = load_checkpoint(checkpoint)
     assert world.frame_size == (48, 80)
     assert world.provenance["dynamics_steps"] == 30
+    assert world.bank is not None and world.provenance["bank_frames"] == len(world.bank.eyes) > 0
     # Training again finds everything done and changes nothing.
     before = load_file(checkpoint)
     assert main(["train", "preset=smoke", "data=data", "out=run", size, "threads=2"]) == 0
@@ -33,6 +34,12 @@ def test_record_train_dream_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     after = load_file(checkpoint)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
+    # A bank goes over from one world to another.
+    kept = "keep=[autoencoder,depth,body,hand,motion,dynamics,touch,outcomes,bank]"
+    train = ["train", "preset=smoke", "data=data", size, "threads=2"]
+    assert main([*train, "out=other", f"begin={checkpoint}", kept]) == 0
+    other = load_checkpoint(tmp_path / "other" / "latentcraft.safetensors")
+    assert torch.equal(other.bank.eyes, world.bank.eyes) and not (tmp_path / "other" / "bank.safetensors").exists()
 
     arguments = ["world=both", "seed=900000", f"checkpoint={checkpoint}", "script=full_turn", "steps=2"]
     assert main(["rollout", *arguments, "out=x.mp4", "strip=x.png"]) == 0

@@ -197,6 +197,8 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
 
     alike: dict[str, Any] = {"seed": config.seed, "dtype": dtype, "device": device, "ranks": ranks}
     begun = None if config.begin is None else load_checkpoint(config.begin, dtype=dtype, device=device)
+    if begun is not None and begun.bank is None and BANK in config.keep:
+        raise UserError(f"keep=bank: {config.begin} has no bank; leave it out of keep to choose one")
     done: dict[str, Progress] = {}
     inherited = set(config.keep)
     if begun is not None and AutoencoderStage.name in config.keep:
@@ -306,8 +308,6 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         dit = touch.result()
         del touch
     bank = None if begun is None or BANK not in config.keep else begun.bank
-    if BANK in config.keep and bank is None:
-        raise UserError(f"keep=bank: {config.begin} has no bank; leave it out of keep to choose one")
     if scene is not None and config.bank.frames and BANK not in config.keep:
         for turn in (ranks.first, not ranks.first):  # the others read what the first has written
             if turn:

@@ -10,7 +10,7 @@ from latentcraft.model.camera import SKY, axes
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory
 from latentcraft.model.recall import doubted, frayed, moved, put, seams
-from latentcraft.model.scene import Views
+from latentcraft.model.scene import Awaited, Views
 
 SIZE = (32, 48)
 NOBODY = torch.zeros(0, dtype=torch.int32)
@@ -140,6 +140,18 @@ def test_only_what_nobody_looked_at_is_taken():
     put(memory, other, np.full((1, *SIZE), 9.0, np.float32), np.array([[0.0, 0, 0, 180, 0]]))
     assert memory.own[2].all()
     assert (memory.view(np.array([0.0, 0, 0, 180, 0])).picture == 200).all()
+
+
+def test_the_rest_of_a_place_is_awaited_until_it_is_needed():
+    eyes = np.array([[0.0, 0, 0, 350, 0], [0.0, 0, 0, 90, 0], [3.0, 0, 0, 20, 30], [40.0, 0, 0, 0, 0]])
+    awaited = Awaited(np.array([7, 5, 9, 2]), eyes, np.ones(3, np.float32), np.array(False))
+    assert awaited.nearest(np.array([0.0, 0, 0, 5, 0])) == 0  # 350 degrees are 15 away
+    assert awaited.nearest(np.array([3.0, 0, 0, 25, 25])) == 2
+    assert awaited.nearest(np.array([0.0, 0, 0, 200, 0])) is None
+    assert awaited.nearest(np.array([0.0, 0, 0, 90, 80])) is None  # straight down
+    assert awaited.without(0).nearest(np.array([0.0, 0, 0, 5, 0])) == 1
+    assert awaited.without(1).rows.tolist() == [7, 9, 2]
+    assert Awaited.nothing().nearest(np.zeros(5)) is None
 
 
 def test_what_faded_makes_room():

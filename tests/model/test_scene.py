@@ -18,7 +18,7 @@ from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.relief import LEVELS, LINES, LOWEST, Nearby
 from latentcraft.model.relief import SIZE as BOX
-from latentcraft.model.scene import Scene, SceneConfig, strayed, views_of
+from latentcraft.model.scene import Awaited, Scene, SceneConfig, strayed, views_of
 from latentcraft.model.train.body import BodyStage, BodyStageConfig, back_on, events, lesson
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig, log_distance
 from latentcraft.model.train.survey import BodyData, survey
@@ -171,9 +171,16 @@ def test_what_is_drawn_again_and_again_fades_but_never_what_a_hand_made(guesser:
     place.sharpened(plain, expected, spread)
     np.testing.assert_allclose(place.clear[:, 0], [1 - 0.3**4, 1 - 0.6**4, 1 - 0.9**4, 1], rtol=1e-6)
     np.testing.assert_allclose(place.sure[:, 0], [1 - 0.3**2, 1 - 0.6**2, 1 - 0.9**2, 1], rtol=1e-6)
+    place.awaited = Awaited(np.array([3]), np.ones((1, 5)), np.full(3, 0.9, np.float32), np.array(True))
+    place.recalled = np.array([4, 2], np.int32)
     again = guesser.place(SIZE)
     again.restore(place.save())
     np.testing.assert_array_equal(again.clear, place.clear)
+    np.testing.assert_array_equal(again.recalled, place.recalled)
+    for one, two in zip(again.awaited, place.awaited, strict=True):
+        np.testing.assert_array_equal(one, two)
+    again.forget()
+    assert not len(again.recalled) and not len(again.awaited.rows)
     place.sharpened(plain, expected, spread, hand=True)
     np.testing.assert_allclose(place.clear[:, 0], [1 - 0.3**4, 1 - 0.6**4, 1, 1], rtol=1e-6)
 

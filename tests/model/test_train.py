@@ -148,6 +148,8 @@ def test_a_run_begins_with_a_checkpoint_and_keeps_what_it_is_told_to(
         main(replace(further, out=tmp_path / "misfit", motion=other))
     with pytest.raises(UserError, match="keep=motion needs the checkpoint"):
         replace(config, keep=("motion",))
+    with pytest.raises(UserError, match="keep=bank: .* has no bank"):
+        main(replace(further, out=tmp_path / "bankless", keep=("bank",)))
     with pytest.raises(UserError, match="keep=nose is no stage"):
         replace(config, begin=first, keep=("nose",))
 
