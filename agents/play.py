@@ -38,6 +38,8 @@ class PlayConfig:
     """First frame of ``episode`` or of a video in ``media`` to start from."""
     steps: int = 4
     """Denoising steps of the dream: 1, 2, 4 or 8; keys change it while playing."""
+    recall: bool = True
+    """Let the dream recall recorded places where it knows too little."""
     checkpoint: Path | None = None
     """The dream's checkpoint file; null takes the shipped one."""
     task: str = "free"
@@ -194,8 +196,9 @@ def headless(config: PlayConfig, start: Start, reason: str) -> int:
 def open_world(config: PlayConfig) -> World:
     """Build the world to play."""
     return make_world(
-        config.world, task=config.task, frame_size=config.frame_size, checkpoint=config.checkpoint, steps=config.steps
-    )
+        config.world, task=config.task, frame_size=config.frame_size, checkpoint=config.checkpoint, steps=config.steps,
+        recall=config.recall,
+    )  # fmt: skip
 
 
 def preview(config: PlayConfig, start: Start) -> "np.ndarray | None":

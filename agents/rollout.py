@@ -80,6 +80,8 @@ class RolloutConfig:
     """PNG contact sheet (moments evenly spread from start to end); null for none."""
     steps: int = 4
     """Denoising steps of the dream: 1, 2, 4 or 8."""
+    recall: bool = True
+    """Let the dream recall recorded places where it knows too little."""
     checkpoint: Path | None = None
     """The dream's checkpoint file; null takes the shipped one."""
     frame_size: tuple[int, int] | None = None
@@ -168,6 +170,7 @@ def play(config: RolloutConfig, *, progress: bool = False) -> Runs:
             chunk=None if like is None else like.chunk,
             checkpoint=config.checkpoint,
             steps=config.steps,
+            recall=config.recall,
         )
         try:
             if config.player is None:

@@ -114,6 +114,7 @@ class WorldEnv(gym.Env[Any, dict[str, Any]]):
         chunk: int | None = None,
         checkpoint: Path | str | None = None,
         steps: int = 4,
+        recall: bool = True,
         observation: Observation = "rgb",
         per_frame_observations: bool = False,
         per_frame_actions: bool = False,
@@ -124,7 +125,7 @@ class WorldEnv(gym.Env[Any, dict[str, Any]]):
         """Build the world (the dream loads its checkpoint).
 
         Args:
-            world: ``dream``, ``voxel`` or a :class:`World` of one game, which makes the next five moot (but for the
+            world: ``dream``, ``voxel`` or a :class:`World` of one game, which makes the next six moot (but for the
                 checkpoint, where latents are asked of a world that has none).
             task: one of :data:`latentcraft.model.tasks.TASKS`.
             frame_size: (H, W) in pixels, multiples of 16; None takes the world's own.
@@ -132,6 +133,8 @@ class WorldEnv(gym.Env[Any, dict[str, Any]]):
             checkpoint: the dream's file, and whose autoencoder makes the reference world's latents; None takes the
                 shipped one.
             steps: denoising steps of the dream: 1, 2, 4 or 8.
+            recall: whether the dream recalls recorded places where too little is known, see
+                :class:`latentcraft.simulator.dream.world.DreamWorld`.
             observation: ``rgb``, ``latent``, ``both`` or ``none``; see *Observation Space*.
             per_frame_observations: all frames of a step instead of the last.
             per_frame_actions: one action per tick instead of one held for the step.
@@ -151,6 +154,7 @@ class WorldEnv(gym.Env[Any, dict[str, Any]]):
         world, self._observer = open_world(
             world, observation, per_frame=per_frame_observations, info_frames=self._info_frames,
             render_mode=render_mode, checkpoint=checkpoint, task=task, frame_size=frame_size, chunk=chunk, steps=steps,
+            recall=recall,
         )  # fmt: skip
         if world.spec.num_worlds != 1:
             raise UserError(f"WorldEnv takes a world of one game, got {world.spec.num_worlds}; see WorldVectorEnv")

@@ -42,6 +42,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, dict[str, Any], np.ndarray]):
         chunk: int | None = None,
         checkpoint: Path | str | None = None,
         steps: int = 4,
+        recall: bool = True,
         observation: Observation = "rgb",
         per_frame_observations: bool = False,
         per_frame_actions: bool = False,
@@ -55,7 +56,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, dict[str, Any], np.ndarray]):
         """Build the world.
 
         Args:
-            world: ``dream``, ``voxel`` or a :class:`World`, which makes the next six moot (but for the checkpoint,
+            world: ``dream``, ``voxel`` or a :class:`World`, which makes the next seven moot (but for the checkpoint,
                 where latents are asked of a world that has none).
             num_envs: games, ``n``.
             task: one of :data:`latentcraft.model.tasks.TASKS`.
@@ -64,6 +65,8 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, dict[str, Any], np.ndarray]):
             checkpoint: the dream's file, and whose autoencoder makes the reference world's latents; None takes the
                 shipped one.
             steps: denoising steps of the dream: 1, 2, 4 or 8.
+            recall: whether the dream recalls recorded places where too little is known, see
+                :class:`latentcraft.simulator.dream.world.DreamWorld`.
             observation: ``rgb``, ``latent``, ``both`` or ``none``.
             per_frame_observations: all frames of a step instead of the last.
             per_frame_actions: one action per tick instead of one held for the step.
@@ -96,7 +99,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, dict[str, Any], np.ndarray]):
         world, self._observer = open_world(
             world, observation, per_frame=per_frame_observations, info_frames=self._info_frames,
             render_mode=render_mode, checkpoint=checkpoint, num_worlds=num_envs, task=task, frame_size=frame_size,
-            chunk=chunk, steps=steps,
+            chunk=chunk, steps=steps, recall=recall,
         )  # fmt: skip
         self.world = world
         self.num_envs = world.spec.num_worlds

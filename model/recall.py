@@ -36,6 +36,9 @@ WORN = 0.4
 """Share of a view that has so faded from which on it does."""
 RECENT = 6
 """Places that are not recalled again so soon."""
+CLOSE_BY = 3.0
+"""Metres from where a picture is put within which nothing is taken of it that others look towards at all: near surfaces
+are remembered with gaps. From farther on, what they have before them hides what is behind, and that may be taken."""
 FRAYED = 0.25
 """Share by which a distance leaps between neighbouring pixels where a thing ends."""
 SEAM = 0.5
@@ -82,7 +85,7 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
         place.recalled = np.append(place.recalled, np.int32(bank.places[match.picture]))[-RECENT:]
         view = bring(0)
     if view is not first:
-        view = place.ahead = view._replace(seams=seams(first.known, view.known))
+        view = place.ahead = view._replace(recalled=view.known & ~first.known)
     return view
 
 
@@ -130,7 +133,12 @@ def put(memory: Memory, pictures: np.ndarray, distances: np.ndarray, eyes: np.nd
         distances: ``float32 (k, H, W)``.
         eyes: where they are put, ``(k, 5)``.
     """
-    before = [(memory.distances[number].copy(), memory.eyes[number].copy()) for number in range(memory.count)]
+    before = []
+    for number in range(memory.count):
+        seen, looker = memory.distances[number].copy(), memory.eyes[number].copy()
+        if np.linalg.norm(looker[:3] - eyes[0, :3]) < CLOSE_BY:
+            seen[seen > 0] = np.inf  # whatever is behind would only be seen through gaps
+        before.append((seen, looker))
     everywhere = np.ones(pictures.shape[1:3], np.bool_)
     for picture, distance, eye in zip(pictures, distances, eyes, strict=True):
         own = ~widened(distance == 0) & ~frayed(distance)
@@ -148,19 +156,10 @@ def frayed(distance: np.ndarray) -> np.ndarray:
     return around.max(0) > (1 + FRAYED) * around.min(0)
 
 
-def seams(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Return which cells of the latents lie where what was known ``before``, ``bool (f, H, W)``, meets what is known
-    only ``after``: ``bool (f, h, w)``.
-    """
-    count, height, width = before.shape
-    cells = (count, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
-    old, new = (part.reshape(cells).mean((2, 4)) > 0.25 for part in (before, after & ~before))
-    return np.stack([widened(left) & widened(right) for left, right in zip(old, new, strict=True)])
-
-
 def doubted(guess: Guess, views: Sequence[Views | None]) -> Guess:
     """Let the transformer draw the seams anew: what ``guess`` says of them is known no better than by :data:`SEAM`."""
-    told = {index: view.seams for index, view in enumerate(views) if view is not None and view.seams is not None}
+    seams = [None if view is None else view.seams() for view in views]
+    told = {index: cells for index, cells in enumerate(seams) if cells is not None}
     if not told:
         return guess
     sewn = torch.zeros_like(guess.spread, dtype=torch.bool)

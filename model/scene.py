@@ -119,15 +119,26 @@ class Views(NamedTuple):
     """Metres, ``float32 (f, H, W)``, infinite where nothing is known."""
     eyes: np.ndarray
     """Where each is seen from, ``float64 (f, 5)``."""
-    seams: np.ndarray | None = None
-    """Where what is remembered meets what was just recalled beside it, ``bool (f, h, w)`` on the grid of the latents;
-    None where nothing was, see :mod:`latentcraft.model.recall`."""
+    recalled: np.ndarray | None = None
+    """Which of the known pixels were just recalled, ``bool (f, H, W)``; None where none was, see
+    :mod:`latentcraft.model.recall`."""
+
+    def seams(self) -> np.ndarray | None:
+        """Return which cells of the latents were just recalled right beside what was known, ``bool (f, h, w)``; None
+        where none was.
+        """
+        if self.recalled is None:
+            return None
+        f, height, width = self.known.shape
+        cells = (f, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
+        old, new = (part.reshape(cells).mean((2, 4)) > 0.25 for part in (self.known & ~self.recalled, self.recalled))
+        return np.stack([widened(left) & right for left, right in zip(old, new, strict=True)])
 
     def last(self) -> "Views":
         """Return that of the last frame alone, ``f = 1``."""
-        seams = None if self.seams is None else self.seams[-1:]
+        recalled = None if self.recalled is None else self.recalled[-1:]
         return Views(
-            self.pictures[-1:], self.known[-1:], self.coarseness[-1:], self.distances[-1:], self.eyes[-1:], seams
+            self.pictures[-1:], self.known[-1:], self.coarseness[-1:], self.distances[-1:], self.eyes[-1:], recalled
         )  # fmt: skip
 
     def holds(self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float) -> np.ndarray:
@@ -286,8 +297,8 @@ class Place:
         if hand and holds is not None and self.ahead is not None:
             for new, told, distances in zip(news, holds, self.ahead.distances, strict=True):
                 new |= self._gone(told, distances)
-        if self.ahead is not None and self.ahead.seams is not None:
-            news |= self.ahead.seams.repeat(scale, 1).repeat(scale, 2)
+        if self.ahead is not None and (seams := self.ahead.seams()) is not None:
+            news |= seams.repeat(scale, 1).repeat(scale, 2) & self.ahead.recalled
         self.changed = news[-1]
         sure = np.full_like(self.sure, self.sure.mean()) if self.ahead is None else self._sure_ahead
         missed = np.square(spread[-1], dtype=np.float32)

@@ -18,6 +18,7 @@ def make_world(
     checkpoint: Path | str | None = None,
     steps: int = 4,
     frames: Frames = "all",
+    recall: bool = True,
 ) -> World:
     """Build ``voxel`` or ``dream``.
 
@@ -30,6 +31,7 @@ def make_world(
         checkpoint: dream only; None takes the shipped one.
         steps: denoising steps, 1, 2, 4 or 8; dream only.
         frames: which frames of a chunk are shown: ``all``, the ``last`` or ``none``; fewer are faster.
+        recall: whether the dream recalls recorded places, if its checkpoint has any; dream only.
 
     Raises:
         UserError: an unknown name or a bad value of the others.
@@ -49,7 +51,7 @@ def make_world(
 
         return DreamWorld(
             num_worlds=num_worlds, task=task, frame_size=frame_size, chunk=chunk, checkpoint=checkpoint, steps=steps,
-            frames=frames,
+            frames=frames, recall=recall,
         )  # fmt: skip
     raise UserError(f"unknown world {name!r}; known: {', '.join(WORLDS)}")
 

@@ -51,6 +51,8 @@ class AgentEvaluateConfig:
     """The dream's checkpoint file; null takes the shipped one."""
     denoising: int = 2
     """Steps of the dream: 1, 2, 4 or 8."""
+    recall: bool = False
+    """Let the dream recall recorded places, see ``agent train``."""
     threads: int | None = 1
     """Threads of the networks; null leaves that to torch."""
     out: Path | None = None
@@ -121,8 +123,8 @@ def evaluate(config: AgentEvaluateConfig, *, report: Callable[[str], None] = lam
         for name, net in nets.items():
             played = play_games(
                 net or name, seeds, world=world, task=config.task, length=config.length, batch=config.games,
-                checkpoint=config.checkpoint, denoising=config.denoising, temperature=config.temperature,
-                planner=config.planner,
+                checkpoint=config.checkpoint, denoising=config.denoising, recall=config.recall,
+                temperature=config.temperature, planner=config.planner,
             )  # fmt: skip
             rows.append(Row(
                 name, world, played.returns.tolist(), bootstrap(played.returns),

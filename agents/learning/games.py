@@ -38,6 +38,8 @@ class GamesConfig:
     """The dream's checkpoint file; null takes the shipped one."""
     denoising: int = 2
     """Steps of the dream: 1, 2, 4 or 8; fewer are faster."""
+    recall: bool = False
+    """Let the dream recall recorded places where it knows too little. Heads have learned to pay in dreams without."""
     length: int = 100
     """Steps until an episode is cut off (four ticks each: 100 are 20 seconds)."""
     max_uncertainty: float | None = None
@@ -98,8 +100,8 @@ class Games:
         self.config, self.num_games = config, num_games
         self.env = WorldVectorEnv(
             config.world if world is None else world, num_envs=num_games, task=config.task,
-            checkpoint=config.checkpoint, steps=config.denoising, info_frames=False, autoreset_mode="Disabled",
-            max_uncertainty=config.max_uncertainty,
+            checkpoint=config.checkpoint, steps=config.denoising, recall=config.recall, info_frames=False,
+            autoreset_mode="Disabled", max_uncertainty=config.max_uncertainty,
         )  # fmt: skip
         self.frames = 0
         """Frames of the world played so far, warm-ups of the reference world included."""

@@ -128,6 +128,7 @@ def play_games(
     batch: int = 16,
     checkpoint: Path | None = None,
     denoising: int = 2,
+    recall: bool = False,
     temperature: float = 1.0,
     planner: PlannerConfig | None = None,
 ) -> Played:
@@ -142,6 +143,7 @@ def play_games(
         batch: games at the same time; a planner plays one after the other.
         checkpoint: the dream's; None takes the shipped one.
         denoising: steps of the dream.
+        recall: whether the dream recalls recorded places.
         temperature: of a network's moves; 0 takes the likeliest.
         planner: how far the planner looks; None takes its defaults.
     """
@@ -151,8 +153,9 @@ def play_games(
     for first in range(0, len(seeds), batch):
         some = list(seeds[first : first + batch])
         env = WorldVectorEnv(
-            world, num_envs=len(some), task=task, checkpoint=checkpoint, steps=denoising, info_frames=False,
-            per_frame_actions=True, autoreset_mode="Disabled", max_episode_steps=length, stay_ended=True,
+            world, num_envs=len(some), task=task, checkpoint=checkpoint, steps=denoising, recall=recall,
+            info_frames=False, per_frame_actions=True, autoreset_mode="Disabled", max_episode_steps=length,
+            stay_ended=True,
         )  # fmt: skip
         crowd = _gather(player, env.world, some, temperature, planner)
         try:

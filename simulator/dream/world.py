@@ -1,6 +1,7 @@
 """The learned world behind the World protocol: one batched forward pass a denoising step, one cache for all games."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class DreamWorld:
         steps: int = 4,
         frames: Frames = "all",
         dtype: torch.dtype | None = None,
+        recall: bool = True,
     ):
         """Load the checkpoint and allocate the cache.
 
@@ -77,6 +79,9 @@ class DreamWorld:
             frames: which frames of a chunk are shown: ``all``, the ``last`` or ``none``; see above.
             dtype: number format the checkpoint is loaded in; None takes what this machine multiplies fastest. A loaded
                 model keeps its own.
+            recall: whether recorded places are recalled where too little is known, if the checkpoint has a bank.
+                Without it all that was never seen is invented: a softer world, but what was changed and left behind
+                comes back more often.
 
         Raises:
             UserError: a bad checkpoint, task, frame size, chunk, number of steps or choice of frames; a task that the
@@ -92,6 +97,8 @@ class DreamWorld:
         else:
             self.model = load_checkpoint(checkpoint, dtype=dtype or fast_dtype())
         self.model.check_task(task)
+        if not recall and self.model.bank is not None:
+            self.model = replace(self.model, bank=None)
         self._digest = digest(self.model.dit) + digest(self.model.motion)
         if self.model.scene is not None:
             self._digest += digest(self.model.scene)
@@ -349,7 +356,7 @@ class DreamWorld:
 
 def _recalled(place: Place | None) -> int:
     """Return of which place of the bank a picture was brought for the last chunk, -1 for none."""
-    new = place is not None and place.ahead is not None and place.ahead.seams is not None
+    new = place is not None and place.ahead is not None and place.ahead.recalled is not None
     return int(place.recalled[-1]) if place is not None and new else -1
 
 

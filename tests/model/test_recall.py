@@ -9,7 +9,7 @@ from latentcraft.model.bank import GAIN, Bank, BankConfig, closeness, look_of
 from latentcraft.model.camera import SKY, axes
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory
-from latentcraft.model.recall import doubted, frayed, moved, put, seams
+from latentcraft.model.recall import doubted, frayed, moved, put
 from latentcraft.model.scene import Awaited, Views
 
 SIZE = (32, 48)
@@ -176,21 +176,24 @@ def test_edges_of_things_are_left_out():
     assert not frayed(np.linspace(3, 4, SIZE[0] * SIZE[1], dtype=np.float32).reshape(SIZE)).any()
 
 
-def test_seams_lie_between_the_remembered_and_the_recalled():
-    before, after = np.zeros((1, 32, 48), np.bool_), np.zeros((1, 32, 48), np.bool_)
-    before[..., :16], after[..., :40] = True, True
-    assert seams(before, after)[0].tolist() == [[False, True, True, False, False, False]] * 4
-    assert not seams(before, before).any()
+def test_seams_lie_where_the_recalled_begins():
+    known, recalled = np.zeros((1, 32, 48), np.bool_), np.zeros((1, 32, 48), np.bool_)
+    known[..., :40], recalled[..., 16:40] = True, True
+    view = Views(np.zeros((1, 32, 48, 3), np.uint8), known, *[np.zeros((1, 32, 48), np.float32)] * 2, np.zeros((1, 5)))
+    assert view.seams() is None
+    sewn = view._replace(recalled=recalled)
+    assert sewn.seams()[0].tolist() == [[False, False, True, False, False, False]] * 4
+    assert sewn.last().seams().shape == (1, 4, 6)
 
 
 def test_the_guess_doubts_the_seams_alone():
     mean = torch.full((2, 1, 4, 6, 8), 0.9)
     guess = Guess.of_nothing(mean)._replace(mean=mean, spread=torch.full((2, 1, 4, 6, 1), 0.3), carried=mean)
-    plain = Views(*(np.zeros(0),) * 5)
+    known, recalled = np.ones((1, 32, 48), np.bool_), np.zeros((1, 32, 48), np.bool_)
+    recalled[..., 16:] = True
+    plain = Views(np.zeros(0), known, *[np.zeros(0)] * 3)
     assert doubted(guess, [plain, None]) is guess
-    sewn = np.zeros((1, 4, 6), np.bool_)
-    sewn[0, :, 2] = True
-    out = doubted(guess, [plain._replace(seams=sewn), plain])
+    out = doubted(guess, [plain._replace(recalled=recalled), plain])
     changed = out.spread != guess.spread
     assert changed[0, 0, :, 2].all() and changed.sum() == 4
     # Latents have unit variance: what is known less is also said less loudly.

@@ -225,6 +225,9 @@ def test_where_nothing_is_known_a_recorded_place_is_recalled_and_stays(tiny_chec
     pair.reset([Start(seed=5), Start(seed=900001)])
     pair.restore(before, 1)
     assert pair.step(np.concatenate([turn, turn])).infos[1]["recalled"] == turned.infos[0]["recalled"]
+    alone = DreamWorld(checkpoint=model, recall=False)
+    alone.reset([Start(seed=900001)])
+    assert "recalled" not in alone.step(turn).infos[0] and alone.like().model.bank is None
     # Pictures of another size are of no use.
     wide = DreamWorld(checkpoint=model, frame_size=(48, 64))
     wide.reset([Start(seed=900001)])
