@@ -10,6 +10,7 @@ Where much of a view has become such, it is looked up as it is, and what was dra
 but never what a hand has made.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from latentcraft.model import points
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
 from latentcraft.model.bank import Bank, look_of
-from latentcraft.model.camera import axes, between
+from latentcraft.model.camera import EYE_HEIGHT, axes, between
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory, widened
@@ -39,6 +40,8 @@ RECENT = 6
 CLOSE_BY = 3.0
 """Metres from where a picture is put within which nothing is taken of it that others look towards at all: near surfaces
 are remembered with gaps. From farther on, what they have before them hides what is behind, and that may be taken."""
+FEET = 4.0
+"""Metres around the eye within which nothing is recalled: other ground would lift or drop whoever stands there."""
 FRAYED = 0.25
 """Share by which a distance leaps between neighbouring pixels where a thing ends."""
 SEAM = 0.5
@@ -63,7 +66,7 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
 
     def bring(at: int) -> Views:
         pictures, distances = drawn(bank, autoencoder, depth, place.awaited, at)
-        put(place.memory, pictures, distances, place.awaited.eyes[at : at + 1])
+        put(place.memory, pictures, distances, place.awaited.eyes[at : at + 1], eye)
         place.awaited = place.awaited.without(at)
         return views_of([place], view.eyes[None])[0]
 
@@ -90,8 +93,17 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
 
 
 def lacking(place: Place, known: np.ndarray) -> float:
-    """Return the share of a view, but for what hangs before the lens, that is not ``known``, ``bool (H, W)``."""
-    return float((~known & ~place.attached).mean())
+    """Return the share of a view that is not ``known``, ``bool (H, W)``; what hangs before the lens does not count, nor
+    does the ground at the feet.
+    """
+    eye = np.zeros(5) if place.eye is None else place.eye
+    return float((~known & ~place.attached & ~at_the_feet(place.memory.rays, eye[4])).mean())
+
+
+def at_the_feet(rays: np.ndarray, pitch: float) -> np.ndarray:
+    """Return along which of ``rays (3, H, W)`` of an eye at ``pitch`` level ground is within :data:`FEET`."""
+    down = rays[2] * math.sin(math.radians(pitch)) - rays[1] * math.cos(math.radians(pitch))
+    return down > EYE_HEIGHT / FEET
 
 
 def drawn(
@@ -124,7 +136,9 @@ def moved(eyes: np.ndarray, target: np.ndarray, *, mirrored: bool = False) -> np
     return np.concatenate([target[:3] + away @ axes(target[3], 0).T, target[3] + turn, eyes[:, 4:]], 1)
 
 
-def put(memory: Memory, pictures: np.ndarray, distances: np.ndarray, eyes: np.ndarray) -> None:
+def put(
+    memory: Memory, pictures: np.ndarray, distances: np.ndarray, eyes: np.ndarray, body: np.ndarray | None = None
+) -> None:  # fmt: skip
     """Add pictures to ``memory`` as far as they show what nobody has looked at, or through, so far.
 
     Args:
@@ -132,6 +146,7 @@ def put(memory: Memory, pictures: np.ndarray, distances: np.ndarray, eyes: np.nd
         pictures: ``uint8 (k, H, W, 3)``.
         distances: ``float32 (k, H, W)``.
         eyes: where they are put, ``(k, 5)``.
+        body: the eye of who is there, ``(5,)``: nothing is put within :data:`FEET` of it.
     """
     before = []
     for number in range(memory.count):
@@ -142,6 +157,11 @@ def put(memory: Memory, pictures: np.ndarray, distances: np.ndarray, eyes: np.nd
     everywhere = np.ones(pictures.shape[1:3], np.bool_)
     for picture, distance, eye in zip(pictures, distances, eyes, strict=True):
         own = ~widened(distance == 0) & ~frayed(distance)
+        own[[0, -1]] = own[:, [0, -1]] = False  # of which no other picture could tell whether it looks there
+        if body is not None:
+            turn, shift = between(eye, body)
+            there = np.einsum("ij,jhw->ihw", turn, memory.rays * distance) + shift[:, None, None]
+            own &= np.linalg.norm(there, axis=0) > FEET
         for seen, looker in before:
             turn, shift = between(eye, looker)
             points.forget(distance, own, memory.rays, turn, shift, memory.focal, seen, everywhere)

@@ -6,10 +6,10 @@ import torch
 
 from latentcraft.errors import UserError
 from latentcraft.model.bank import GAIN, Bank, BankConfig, closeness, look_of
-from latentcraft.model.camera import SKY, axes
+from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, pixel_rays
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory
-from latentcraft.model.recall import doubted, frayed, moved, put
+from latentcraft.model.recall import FEET, at_the_feet, doubted, frayed, moved, put
 from latentcraft.model.scene import Awaited, Views
 
 SIZE = (32, 48)
@@ -122,24 +122,47 @@ def test_a_place_is_carried_along_and_turned_as_a_whole():
 
 
 def test_only_what_nobody_looked_at_is_taken():
-    memory = Memory(SIZE, field_of_view=70.0)
-    near = np.full((*SIZE, 3), 50, np.uint8), np.full(SIZE, 4.0, np.float32)
-    memory.remember(*near, np.zeros(5))
-    # Seen from the same place, one thing is before what was seen there (and so was looked through), one behind it.
     other = np.full((1, *SIZE, 3), 200, np.uint8)
     distance = np.full((1, *SIZE), 2.0, np.float32)
     distance[..., 24:] = 40.0
-    put(memory, other, distance, np.zeros((1, 5)))
-    assert memory.count == 2
-    assert not memory.own[1, 4:-4, 4:20].any()
-    assert memory.own[1, 4:-4, 28:-4].all()
-    np.testing.assert_array_equal(memory.sure[1], 0)
-    shown = memory.view(np.zeros(5)).picture
-    assert (shown[4:-4, 4:-4] == 50).all()  # what was seen stays what is seen
-    # Where nobody has looked all of it is taken: behind.
-    put(memory, other, np.full((1, *SIZE), 9.0, np.float32), np.array([[0.0, 0, 0, 180, 0]]))
-    assert memory.own[2].all()
-    assert (memory.view(np.array([0.0, 0, 0, 180, 0])).picture == 200).all()
+    for back, taken in ((0.0, False), (8.0, True)):
+        memory = Memory(SIZE, field_of_view=70.0)
+        looker = np.array([0.0, 0, -back, 0, 0])
+        memory.remember(np.full((*SIZE, 3), 50, np.uint8), np.full(SIZE, 4.0 + back, np.float32), looker)
+        # One half is before what was seen, and so was looked through; the other is behind, which counts from afar.
+        put(memory, other, distance, np.zeros((1, 5)))
+        assert memory.count == 1 + taken
+        shown = memory.view(looker).picture
+        assert (shown[4:-4, 4:-4] == 50).all()  # what was seen stays what is seen
+        if taken:
+            assert not memory.own[1, 4:-4, 4:20].any() and memory.own[1, 4:-4, 28:-4].all()
+            np.testing.assert_array_equal(memory.sure[1], 0)
+            np.testing.assert_array_equal(memory.clear[1], 1)
+        # Where nobody has looked all of it is taken: behind.
+        put(memory, other, np.full((1, *SIZE), 9.0, np.float32), np.array([[0.0, 0, 0, 180, 0]]))
+        assert memory.own[memory.count - 1, 1:-1, 1:-1].all()
+        assert (memory.view(np.array([0.0, 0, 0, 180, 0])).picture[1:-1, 1:-1] == 200).all()
+
+
+def test_nothing_is_put_at_the_feet():
+    memory = Memory(SIZE, field_of_view=70.0)
+    distance = np.full((1, *SIZE), 20.0, np.float32)
+    distance[:, 16:] = 3.0
+    eye = np.array([5.0, 60, 5, 90, 0])
+    put(memory, np.full((1, *SIZE, 3), 200, np.uint8), distance, eye[None], eye)
+    assert not memory.own[0, 15:].any() and memory.own[0, 2:14, 1:-1].all()
+    away = eye - [10, 0, 0, 0, 0]
+    put(memory, np.full((1, *SIZE, 3), 200, np.uint8), distance, away[None], eye)
+    assert memory.own[1, 18:].any()  # as near, but to nobody
+
+
+def test_ground_at_the_feet_is_not_looked_for():
+    rays = pixel_rays(*SIZE)
+    level, down, up = (at_the_feet(rays, pitch) for pitch in (0.0, 60.0, -30.0))
+    assert not level[:20].any() and level[-1].any() and down.all() and not up.any()
+    row = int(np.flatnonzero(level[:, 24])[0])
+    steepness = -rays[1, row, 24]
+    assert EYE_HEIGHT / steepness == pytest.approx(FEET, rel=0.15)
 
 
 def test_the_rest_of_a_place_is_awaited_until_it_is_needed():
@@ -163,7 +186,7 @@ def test_what_faded_makes_room():
     assert not memory.own[0, :, :24].any() and memory.own[0, 1:-1, 24:].all()
     put(memory, np.full((1, *SIZE, 3), 200, np.uint8), np.full((1, *SIZE), 4.0, np.float32), np.zeros((1, 5)))
     shown = memory.view(np.zeros(5)).picture
-    assert (shown[:, :22] == 200).all() and (shown[1:-1, 26:] == 50).all()
+    assert (shown[1:-1, 1:22] == 200).all() and (shown[1:-1, 26:] == 50).all()
 
 
 def test_edges_of_things_are_left_out():
