@@ -80,8 +80,7 @@ class DreamWorld:
             dtype: number format the checkpoint is loaded in; None takes what this machine multiplies fastest. A loaded
                 model keeps its own.
             recall: whether recorded places are recalled where too little is known, if the checkpoint has a bank.
-                Without it all that was never seen is invented: a softer world, but what was changed and left behind
-                comes back more often.
+                Without it all that was never seen is invented.
 
         Raises:
             UserError: a bad checkpoint, task, frame size, chunk, number of steps or choice of frames; a task that the
