@@ -31,7 +31,7 @@ def fake_worlds(monkeypatch: pytest.MonkeyPatch) -> list[FakeWorld]:
     """Let the command build fake worlds; returns them as they are made."""
     made: list[FakeWorld] = []
 
-    def make_world(name: str, *, num_worlds, task, frame_size, chunk, checkpoint, steps):
+    def make_world(name: str, *, num_worlds, task, frame_size, chunk, checkpoint, steps, recall):
         # A checkpoint of uncommon frames and chunks, which the reference has to follow.
         own = ((16, 48), 2) if name == "dream" else ((16, 32), 4)
         made.append(FakeWorld(num_worlds, task, frame_size or own[0], chunk or own[1]))

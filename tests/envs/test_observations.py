@@ -92,7 +92,9 @@ def test_a_dream_of_latents_decodes_one_frame_a_step_and_is_the_same_dream(
     monkeypatch.setattr(Autoencoder, "decode_pixels", lambda net, z: decoded.append(len(z)) or plain(net, z))
     runs, counts = {}, {}
     for observation in ("both", "latent"):
-        env = WorldVectorEnv("dream", num_envs=2, checkpoint=tiny_checkpoint, steps=1, observation=observation)
+        env = WorldVectorEnv(
+            "dream", num_envs=2, checkpoint=tiny_checkpoint, steps=1, observation=observation, recall=False
+        )
         first, info = env.reset(seed=[5, 6])
         assert ("frames" in info) == (observation == "both")
         env.step(BOTH)
