@@ -18,12 +18,13 @@ import torch
 
 from latentcraft.model import points
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
+from latentcraft.model.awaited import Awaited
 from latentcraft.model.bank import Bank, look_of
 from latentcraft.model.camera import EYE_HEIGHT, axes, between
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory, widened
-from latentcraft.model.scene import Awaited, Place, Views, views_of
+from latentcraft.model.scene import Place, Views, views_of
 
 LACKING = 0.1
 """Share of a view that nobody knows from which on a place is looked up."""

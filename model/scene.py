@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from latentcraft.model import points
 from latentcraft.model.actions import ACTION_SIZE, CHANGES
 from latentcraft.model.autoencoder import DOWNSAMPLING
+from latentcraft.model.awaited import Awaited
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import HOLD, distances_to, face_seen, hold
@@ -35,8 +36,6 @@ VAGUE = 0.55
 """Spread of the guess from which on memory is shown no longer: it may be bent or torn, which a dream mends."""
 SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
-AWAITED_TURN, AWAITED_WAY = 55.0, 12.0
-"""Degrees and metres from the eye within which a picture of a recalled place shows some of the same."""
 POOL = ThreadPoolExecutor(2)
 """Draws views; the compiled loops hold no lock."""
 
@@ -164,37 +163,6 @@ class Views(NamedTuple):
                 if spot is not None:
                     out[frame, kind] = hold(spot, eye, field_of_view)
         return out
-
-
-class Awaited(NamedTuple):
-    """Pictures of the last recalled place that were not needed yet, see :mod:`latentcraft.model.recall`."""
-
-    rows: np.ndarray
-    """Their numbers in the bank, ``int64 (k,)``."""
-    eyes: np.ndarray
-    """Where they are put, ``float64 (k, 5)``."""
-    gain: np.ndarray
-    """By how much their red, green and blue are scaled, ``float32 (3,)``."""
-    mirrored: np.ndarray
-    """Whether left and right are exchanged, ``bool ()``."""
-
-    @classmethod
-    def nothing(cls) -> "Awaited":
-        """Return none at all."""
-        return cls(np.zeros(0, np.int64), np.zeros((0, 5)), np.ones(3, np.float32), np.array(False))
-
-    def nearest(self, eye: np.ndarray) -> int | None:
-        """Return which of them shows most of what ``eye (5,)`` sees, None if none does."""
-        turned = np.abs((self.eyes[:, 3:] - eye[3:] + 180) % 360 - 180)  # of heading and pitch
-        away = np.linalg.norm(self.eyes[:, :3] - eye[:3], axis=1)
-        useful = (turned < AWAITED_TURN).all(1) & (away < AWAITED_WAY)
-        if not useful.any():
-            return None
-        return int(np.where(useful, turned.sum(1) / AWAITED_TURN + away / AWAITED_WAY, np.inf).argmin())
-
-    def without(self, at: int) -> "Awaited":
-        """Return all but one."""
-        return self._replace(rows=np.delete(self.rows, at), eyes=np.delete(self.eyes, at, 0))
 
 
 class Place:

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from latentcraft.errors import UserError
+from latentcraft.model.awaited import Awaited
 from latentcraft.model.bank import GAIN, Bank, BankConfig, closeness, look_of
 from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, pixel_rays
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory
 from latentcraft.model.recall import FEET, at_the_feet, doubted, frayed, moved, put
-from latentcraft.model.scene import Awaited, Views
+from latentcraft.model.scene import Views
 
 SIZE = (32, 48)
 NOBODY = torch.zeros(0, dtype=torch.int32)

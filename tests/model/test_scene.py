@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, YAW
 from latentcraft.model.autoencoder import Autoencoder, AutoencoderConfig
+from latentcraft.model.awaited import Awaited
 from latentcraft.model.body import LEVEL, BodyConfig, BodyNet, Gait, Said, follow, from_world, to_world, walk
 from latentcraft.model.camera import SKY
 from latentcraft.model.depth import ATTACHED, DepthConfig, DepthNet
@@ -18,7 +19,7 @@ from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.relief import LEVELS, LINES, LOWEST, Nearby
 from latentcraft.model.relief import SIZE as BOX
-from latentcraft.model.scene import Awaited, Scene, SceneConfig, strayed, views_of
+from latentcraft.model.scene import Scene, SceneConfig, strayed, views_of
 from latentcraft.model.train.body import BodyStage, BodyStageConfig, back_on, events, lesson
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig, log_distance
 from latentcraft.model.train.survey import BodyData, survey
