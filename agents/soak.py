@@ -52,6 +52,8 @@ class SoakConfig:
     """Steps of the dream: 1, 2, 4 or 8."""
     checkpoint: Path | None = None
     """Dream only: the checkpoint; null takes the shipped one. One of ``train preset=smoke`` plays far faster."""
+    frame_size: tuple[int, int] | None = None
+    """(H, W) in pixels, multiples of 16; null: the world's own. A smaller picture is played so much faster."""
     seed: int = 0
     """Of games and actions."""
     growth_mb: float = 64.0
@@ -164,7 +166,7 @@ def _soak(config: SoakConfig, watch: Watch, task: str, turn: int, steps: int, un
 
     env: Any = gymnasium.make_vec(
         _IDS[config.world], num_envs=config.games, task=task, observation=config.observation, steps=config.denoising,
-        checkpoint=config.checkpoint, max_episode_steps=config.length, info_frames=False,
+        checkpoint=config.checkpoint, max_episode_steps=config.length, info_frames=False, frame_size=config.frame_size,
     )  # fmt: skip
     rng = np.random.default_rng([config.seed, turn])
     env.action_space.seed(int(rng.integers(2**31)))

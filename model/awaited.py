@@ -17,13 +17,16 @@ class Awaited(NamedTuple):
     """Where they are put, ``float64 (k, 5)``."""
     gain: np.ndarray
     """By how much their red, green and blue are scaled, ``float32 (3,)``."""
+    sky: np.ndarray
+    """By how much those of their sky are, ``float32 (3,)``: there is but one in a world."""
     mirrored: np.ndarray
     """Whether left and right are exchanged, ``bool ()``."""
 
     @classmethod
     def nothing(cls) -> "Awaited":
         """Return none at all."""
-        return cls(np.zeros(0, np.int64), np.zeros((0, 5)), np.ones(3, np.float32), np.array(False))
+        ones = np.ones(3, np.float32)
+        return cls(np.zeros(0, np.int64), np.zeros((0, 5)), ones, ones, np.array(False))
 
     def nearest(self, eye: np.ndarray) -> int | None:
         """Return which of them shows most of what ``eye (5,)`` sees, None if none does."""

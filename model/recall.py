@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from latentcraft.model import points
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder
 from latentcraft.model.awaited import Awaited
 from latentcraft.model.bank import Bank, look_of
-from latentcraft.model.camera import EYE_HEIGHT, axes, between
+from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, between
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory, widened
@@ -43,6 +44,10 @@ CLOSE_BY = 3.0
 are remembered with gaps. From farther on, what they have before them hides what is behind, and that may be taken."""
 FEET = 4.0
 """Metres around the eye within which nothing is recalled: other ground would lift or drop whoever stands there."""
+SKY_GAIN = 2.0
+"""Largest factor by which a recalled sky is scaled to be of the remembered one's colour; the inverse of the least."""
+SKY_SHARE = 0.01
+"""Of a picture that is sky, from which on one knows its colour."""
 FRAYED = 0.25
 """Share by which a distance leaps between neighbouring pixels where a thing ends."""
 SEAM = 0.5
@@ -65,8 +70,8 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
         return view
     first, eye = view, view.eyes[-1]
 
-    def bring(at: int) -> Views:
-        pictures, distances = drawn(bank, autoencoder, depth, place.awaited, at)
+    def bring(at: int, found: tuple[Tensor, np.ndarray]) -> Views:
+        pictures, distances = coloured(*found, place.awaited)
         put(place.memory, pictures, distances, place.awaited.eyes[at : at + 1], eye)
         place.awaited = place.awaited.without(at)
         return views_of([place], view.eyes[None])[0]
@@ -74,7 +79,7 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
     for _ in range(AT_ONCE):
         if lacking(place, view.known[-1]) < SOME or (at := place.awaited.nearest(eye)) is None:
             break
-        view = bring(at)
+        view = bring(at, drawn(bank, autoencoder, depth, place.awaited, at))
     known, faded = view.known[-1], place.clear_ahead < FADED
     worn = lacking(place, ~(known & faded.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)))
     if lacking(place, known) >= LACKING or worn >= WORN:
@@ -85,9 +90,12 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
         match = bank.match(look[0], share[0], float(eye[4]), torch.from_numpy(place.recalled))
         rows = bank.together(match.picture)
         eyes = moved(bank.eyes[rows].double().cpu().numpy(), eye, mirrored=match.mirrored)
-        place.awaited = Awaited(rows.numpy(), eyes, match.gain.cpu().numpy(), np.array(match.mirrored))
+        gain = match.gain.cpu().numpy()
+        place.awaited = Awaited(rows.numpy(), eyes, gain, gain, np.array(match.mirrored))
+        found = drawn(bank, autoencoder, depth, place.awaited, 0)
+        place.awaited = place.awaited._replace(sky=sky_gain(place.memory, *found, gain))
         place.recalled = np.append(place.recalled, np.int32(bank.places[match.picture]))[-RECENT:]
-        view = bring(0)
+        view = bring(0, found)
     if view is not first:
         view = place.ahead = view._replace(recalled=view.known & ~first.known)
     return view
@@ -109,16 +117,45 @@ def at_the_feet(rays: np.ndarray, pitch: float) -> np.ndarray:
 
 def drawn(
     bank: Bank, autoencoder: Autoencoder, depth: DepthNet, awaited: Awaited, at: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the awaited picture number ``at``, ``uint8 (1, H, W, 3)``, and its distances, ``float32 (1, H, W)``."""
+) -> tuple[Tensor, np.ndarray]:
+    """Return the awaited picture number ``at`` as it was recorded, ``(1, 3, H, W)``, and its distances, ``float32
+    (1, H, W)``.
+    """
     row = torch.from_numpy(awaited.rows[at : at + 1])
     pixels = autoencoder.decode_pixels(bank.decoded(row)).float().clamp(-1, 1)
-    distances = depth.distances(pixels, bank.eyes[row, 4]).cpu().numpy()
-    pixels = (pixels + 1) * torch.from_numpy(awaited.gain).to(pixels.device)[:, None, None] - 1
-    pictures = Autoencoder.to_frames(pixels).contiguous().cpu().numpy()
+    return pixels, depth.distances(pixels, bank.eyes[row, 4]).cpu().numpy()
+
+
+def coloured(pixels: Tensor, distances: np.ndarray, awaited: Awaited) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`drawn` does as this world has it, in its colours and mirrored or not: ``uint8 (1, H, W, 3)``
+    and ``float32 (1, H, W)``.
+    """
+    land, sky = (torch.from_numpy(gain).to(pixels.device)[:, None, None] for gain in (awaited.gain, awaited.sky))
+    gain = torch.where(torch.from_numpy(is_sky(distances)).to(pixels.device)[:, None], sky, land)
+    pictures = Autoencoder.to_frames((pixels + 1) * gain - 1).contiguous().cpu().numpy()
     if awaited.mirrored:
         pictures, distances = (np.ascontiguousarray(part[:, :, ::-1]) for part in (pictures, distances))
     return pictures, distances
+
+
+def is_sky(distances: np.ndarray) -> np.ndarray:
+    """Return where ``distances (..., H, W)`` are the sky's, ``bool``."""
+    return distances > SKY / 4
+
+
+def sky_gain(memory: Memory, pixels: Tensor, distances: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Return by how much the sky of a picture (see :func:`drawn`) is to be scaled to be of the remembered sky's
+    colour, ``float32 (3,)``; ``gain (3,)``, like the rest, where either has too little of it.
+    """
+    there = is_sky(distances[0])
+    pictures, remembered = memory.pictures[: memory.count], is_sky(memory.distances[: memory.count])
+    remembered &= memory.own[: memory.count]
+    if min(there.sum(), remembered.sum()) < SKY_SHARE * there.size:
+        return gain
+    known = pictures[remembered].mean(0) + 1
+    own = (pixels[0].cpu().numpy()[:, there].mean(1) + 1) * 127.5 * gain + 1
+    ratio = np.clip(known / own, 1 / SKY_GAIN, SKY_GAIN)
+    return (gain * ratio).astype(np.float32)
 
 
 def frame_size(bank: Bank) -> tuple[int, int]:

@@ -318,7 +318,7 @@ class Place:
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
         self.clear = np.array(arrays.get("clearly", np.ones_like(self.sure)))
         self.awaited = Awaited.nothing()
-        if "awaited.rows" in arrays:
+        if "awaited.sky" in arrays:  # earlier versions did not know
             self.awaited = Awaited(*(np.array(arrays[f"awaited.{name}"]) for name in Awaited._fields))
         self.recalled = np.array(arrays.get("recalled", np.zeros(0, np.int32)))
 

@@ -10,7 +10,7 @@ from latentcraft.model.bank import GAIN, Bank, BankConfig, closeness, look_of
 from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, pixel_rays
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory
-from latentcraft.model.recall import FEET, at_the_feet, doubted, frayed, moved, put
+from latentcraft.model.recall import FEET, SKY_GAIN, at_the_feet, coloured, doubted, frayed, moved, put, sky_gain
 from latentcraft.model.scene import Views
 
 SIZE = (32, 48)
@@ -166,9 +166,30 @@ def test_ground_at_the_feet_is_not_looked_for():
     assert EYE_HEIGHT / steepness == pytest.approx(FEET, rel=0.15)
 
 
+def test_a_recalled_sky_is_of_the_colour_of_the_one_that_is_remembered():
+    distance, gain = np.full(SIZE, 10.0, np.float32), np.full(3, 1.2, np.float32)
+    distance[:16] = SKY
+    pixels = torch.full((1, 3, *SIZE), 80 / 127.5 - 1)
+    memory = Memory(SIZE, field_of_view=70.0)
+    np.testing.assert_array_equal(sky_gain(memory, pixels, distance[None], gain), gain)  # nothing is remembered yet
+    seen = np.full((*SIZE, 3), 20, np.uint8)
+    seen[:16] = 60, 120, 240
+    memory.remember(seen, distance, np.zeros(5))
+    sky = sky_gain(memory, pixels, distance[None], gain)
+    np.testing.assert_allclose(sky * 80, [60, 120, 1.2 * SKY_GAIN * 80], rtol=0.02)
+    awaited = Awaited.nothing()._replace(gain=gain, sky=sky, mirrored=np.array(True))
+    shown, distances = coloured(pixels, distance[None], awaited)
+    assert shown.dtype == np.uint8 and shown.shape == (1, *SIZE, 3)
+    np.testing.assert_allclose(shown[0, :16].mean((0, 1)), [60, 120, 192], atol=2)
+    np.testing.assert_allclose(shown[0, 16:], 96, atol=1)  # the land is scaled as it was
+    np.testing.assert_array_equal(distances[0], distance)
+    nowhere = np.full((1, *SIZE), 10.0, np.float32)
+    np.testing.assert_array_equal(sky_gain(memory, pixels, nowhere, gain), gain)
+
+
 def test_the_rest_of_a_place_is_awaited_until_it_is_needed():
     eyes = np.array([[0.0, 0, 0, 350, 0], [0.0, 0, 0, 90, 0], [3.0, 0, 0, 20, 30], [40.0, 0, 0, 0, 0]])
-    awaited = Awaited(np.array([7, 5, 9, 2]), eyes, np.ones(3, np.float32), np.array(False))
+    awaited = Awaited(np.array([7, 5, 9, 2]), eyes, np.ones(3, np.float32), np.ones(3, np.float32), np.array(False))
     assert awaited.nearest(np.array([0.0, 0, 0, 5, 0])) == 0  # 350 degrees are 15 away
     assert awaited.nearest(np.array([3.0, 0, 0, 25, 25])) == 2
     assert awaited.nearest(np.array([0.0, 0, 0, 200, 0])) is None
