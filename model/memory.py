@@ -56,6 +56,10 @@ class Memory:
         self.pictures = np.zeros((capacity, height, width, 3), np.uint8)
         self.distances = np.zeros((capacity, height, width), np.float32)
         self.own = np.zeros((capacity, height, width), np.bool_)
+        blocks = -(-height // points.BLOCK), -(-width // points.BLOCK)
+        self.reach = np.zeros((capacity, *blocks, 2), np.float32)
+        """How far away the own pixels are, see :func:`latentcraft.model.points.extents`: what is out of view costs
+        nothing."""
         self.eyes = np.zeros((capacity, 5))
         self.sure = np.ones((capacity, height // DOWNSAMPLING, width // DOWNSAMPLING), np.float32)
         """How much of what the pictures show was once real and not dreamed, 0 to 1, on the grid of the latents."""
@@ -71,8 +75,8 @@ class Memory:
         for number in range(self.count):
             turns[number], shifts[number] = between(self.eyes[number], eye)
             points.draw(
-                self.distances[number], self.own[number], self.rays, turns[number], shifts[number], self.focal, number,
-                view.distance, view.source, offset, view.coarseness,
+                self.distances[number], self.own[number], self.reach[number], self.rays, turns[number],
+                shifts[number], self.focal, number, view.distance, view.source, offset, view.coarseness,
             )  # fmt: skip
         if self.count:
             points.drop_specks(view.distance, view.source)
@@ -119,7 +123,8 @@ class Memory:
         for number in range(self.count):
             turn, shift = between(self.eyes[number], eye)
             points.forget(
-                self.distances[number], self.own[number], self.rays, turn, shift, self.focal, distance, wrong
+                self.distances[number], self.own[number], self.reach[number], self.rays, turn, shift, self.focal,
+                distance, wrong,
             )  # fmt: skip
         self._keep(picture, distance, eye, own, 1.0 if sure is None else sure, 1.0 if clear is None else clear)
 
@@ -148,7 +153,7 @@ class Memory:
             self._make_room()
         at = self.count
         self.pictures[at], self.distances[at], self.own[at], self.eyes[at] = picture, distance, own, eye
-        self.sure[at], self.clear[at] = sure, clear
+        self.sure[at], self.clear[at], self.reach[at] = sure, clear, points.extents(distance, own)
         self.count += 1
 
     def surroundings(self, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +179,7 @@ class Memory:
     def _make_room(self) -> None:
         """Drop the picture with the fewest pixels of its own."""
         poorest = int(self.own.reshape(len(self.own), -1).sum(1).argmin())
-        for part in (self.pictures, self.distances, self.own, self.eyes, self.sure, self.clear):
+        for part in (self.pictures, self.distances, self.own, self.reach, self.eyes, self.sure, self.clear):
             part[poorest:-1] = part[poorest + 1 :]
         self.count -= 1
 
@@ -188,6 +193,8 @@ class Memory:
         self.sure[: self.count] = self.clear[: self.count] = 1.0  # what was saved by earlier versions does not say
         for name in arrays.keys() & set(PARTS):
             getattr(self, name)[: self.count] = arrays[name]
+        for number in range(self.count):
+            self.reach[number] = points.extents(self.distances[number], self.own[number])
 
 
 def contradicts(view: np.ndarray, known: np.ndarray, picture: np.ndarray) -> np.ndarray:

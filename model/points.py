@@ -28,6 +28,10 @@ CRACK = 2
 """Pixels that are closed between drawn ones, from either side."""
 SPECK = 5
 """Of a pixel's eight neighbours that are nearer, from which on it is seen through a gap."""
+BLOCK = 8
+"""Pixels a side of the parts of a picture that are left out together where none of them can be in view."""
+BULGE = 0.002
+"""Share by which points along rays between a block's corners may lie farther out than the corners' own."""
 EDGE = 0.2
 """Neighbours whose distances differ by more than this share are not mixed."""
 
@@ -53,12 +57,65 @@ def carry(rays, row, column, distance, turn, shift):
 
 
 @compiled
-def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset, coarseness):
+def extents(distances, own):
+    """Return the least and the largest distance of a picture's own pixels in each block, ``float32 (rows, columns,
+    2)``; infinity and 0 where there are none.
+    """
+    height, width = own.shape
+    found = np.zeros(((height + BLOCK - 1) // BLOCK, (width + BLOCK - 1) // BLOCK, 2), np.float32)
+    found[..., 0] = np.inf
+    for row in range(height):
+        for column in range(width):
+            if own[row, column]:
+                block = found[row // BLOCK, column // BLOCK]
+                block[0] = min(block[0], distances[row, column])
+                block[1] = max(block[1], distances[row, column])
+    return found
+
+
+@compiled
+def in_view(reach, rays, turn, shift, focal):
+    """Return which blocks of a picture may have own pixels in view, ``bool (rows, columns)``; the others certainly
+    have none. For ``reach`` see :func:`extents`.
+    """
+    height, width = rays.shape[1:]
+    rows, columns = reach.shape[:2]
+    seen = np.zeros((rows, columns), np.bool_)
+    across, down = width / 2 + 1 + LARGEST_DOT, height / 2 + 1 + LARGEST_DOT
+    wide, tall = BULGE * (focal + across), BULGE * (focal + down)
+    for p in range(rows):
+        for q in range(columns):
+            near, far = reach[p, q]
+            if near > far:
+                continue
+            # How far the block's rays lie on the inner side of each plane that bounds the view, at most.
+            left = right = over = under = ahead = -np.inf
+            for corner in range(4):
+                row = min((p + corner // 2) * BLOCK - corner // 2, height - 1)
+                column = min((q + corner % 2) * BLOCK - corner % 2, width - 1)
+                a, b, c = rays[0, row, column], rays[1, row, column], rays[2, row, column]
+                x = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
+                y = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
+                z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c
+                left, right = max(left, z * across + x * focal), max(right, z * across - x * focal)
+                over, under, ahead = max(over, z * down - y * focal), max(under, z * down + y * focal), max(ahead, z)
+            left, right, over, under, ahead = left + wide, right + wide, over + tall, under + tall, ahead + BULGE
+            inside = max(near * left, far * left) + shift[2] * across + shift[0] * focal >= 0
+            inside &= max(near * right, far * right) + shift[2] * across - shift[0] * focal >= 0
+            inside &= max(near * over, far * over) + shift[2] * down - shift[1] * focal >= 0
+            inside &= max(near * under, far * under) + shift[2] * down + shift[1] * focal >= 0
+            seen[p, q] = inside and max(near * ahead, far * ahead) + shift[2] >= 0
+    return seen
+
+
+@compiled
+def draw(distances, own, reach, rays, turn, shift, focal, number, depth, source, offset, coarseness):
     """Draw the own pixels of picture ``number`` as dots; nearer ones win, of one surface the finer or the earlier.
 
     Args:
         distances: of the picture, ``float32 (H, W)``.
         own: its own pixels, ``bool (H, W)``.
+        reach: see :func:`extents`; may be of more own pixels than are left.
         rays: ``float32 (3, H, W)``.
         turn: ``(3, 3)``.
         shift: ``(3,)``.
@@ -70,8 +127,12 @@ def draw(distances, own, rays, turn, shift, focal, number, depth, source, offset
         coarseness: the dot's size, ``float32 (H, W)``.
     """
     height, width = own.shape
-    for row in range(height):
-        for column in range(width):
+    shown = in_view(reach, rays, turn, shift, focal)
+    for place in range(height * shown.shape[1]):
+        row, block = place // shown.shape[1], place % shown.shape[1]
+        if not shown[row // BLOCK, block]:
+            continue
+        for column in range(block * BLOCK, min((block + 1) * BLOCK, width)):
             if not own[row, column]:
                 continue
             d = distances[row, column]
@@ -232,12 +293,13 @@ def compare(view, known, picture, out):
 
 
 @compiled
-def forget(distances, own, rays, turn, shift, focal, seen, wrong):
+def forget(distances, own, reach, rays, turn, shift, focal, seen, wrong):
     """Disown pixels that a new picture shows better, sees through, or contradicts.
 
     Args:
         distances: as for :func:`draw`.
         own: as for :func:`draw`; overwritten.
+        reach: as for :func:`draw`.
         rays: as for :func:`draw`.
         turn: to the new picture.
         shift: to the new picture.
@@ -246,8 +308,12 @@ def forget(distances, own, rays, turn, shift, focal, seen, wrong):
         wrong: where it contradicts, ``bool (H, W)``.
     """
     height, width = own.shape
-    for row in range(height):
-        for column in range(width):
+    shown = in_view(reach, rays, turn, shift, focal)
+    for place in range(height * shown.shape[1]):
+        row, block = place // shown.shape[1], place % shown.shape[1]
+        if not shown[row // BLOCK, block]:
+            continue
+        for column in range(block * BLOCK, min((block + 1) * BLOCK, width)):
             if not own[row, column]:
                 continue
             d = distances[row, column]

@@ -200,9 +200,10 @@ def put(
             turn, shift = between(eye, body)
             there = np.einsum("ij,jhw->ihw", turn, memory.rays * distance) + shift[:, None, None]
             own &= np.linalg.norm(there, axis=0) > FEET
+        reach = points.extents(distance, own)
         for seen, looker in before:
             turn, shift = between(eye, looker)
-            points.forget(distance, own, memory.rays, turn, shift, memory.focal, seen, everywhere)
+            points.forget(distance, own, reach, memory.rays, turn, shift, memory.focal, seen, everywhere)
         memory.add(picture, distance, eye, own)
 
 

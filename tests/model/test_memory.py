@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latentcraft.model import relief
+from latentcraft.model import points, relief
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SKY, axes, between, focal_length, pixel_rays
 from latentcraft.model.memory import Memory, contradicts
@@ -232,3 +232,28 @@ def test_pixels_are_as_sure_as_the_picture_they_come_from():
     np.testing.assert_array_equal(again.behind(again.view(right), again.sure, 0.0), seen)
     again.restore({name: part for name, part in memory.save().items() if name != "sure"})  # of before
     np.testing.assert_array_equal(again.behind(again.view(right), again.sure, 0.0), 1)
+
+
+def test_leaving_out_what_is_out_of_view_changes_nothing():
+    rng = np.random.default_rng(3)
+    memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    for _ in range(4):
+        eye = np.array([*rng.uniform(-2, 2, 3), rng.uniform(-180, 180), rng.uniform(-60, 60)])
+        distance = rng.choice([0.4, 3.0, 9.0, SKY], SIZE).astype(np.float32) * rng.uniform(0.8, 1.2)
+        memory.remember(rng.integers(0, 256, (*SIZE, 3), np.uint8), distance, eye)
+    again = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    again.restore(memory.save())
+    blind = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    blind.restore(memory.save())
+    blind.reach[..., 0], blind.reach[..., 1] = 0.0, 2 * SKY  # of which nothing can be left out
+    left_out = 0
+    for _ in range(30):
+        eye = np.array([*rng.uniform(-4, 4, 3), rng.uniform(-180, 180), rng.uniform(-80, 80)])
+        one, two, three = memory.view(eye), again.view(eye), blind.view(eye)
+        for other in (two, three):
+            np.testing.assert_array_equal(one.source, other.source)
+            np.testing.assert_array_equal(one.picture, other.picture)
+        turn, shift = between(memory.eyes[0], eye)
+        shown = points.in_view(memory.reach[0], memory.rays, turn, shift, memory.focal)
+        left_out += int((~shown & (memory.reach[0, ..., 1] > 0)).sum())
+    assert left_out > 100
