@@ -143,22 +143,6 @@ def modulate(x: Tensor, modulation: Modulation) -> Tensor:
     return torch.addcmul(modulation.shift, rms_norm(x), 1 + modulation.scale)
 
 
-class Conditions(NamedTuple):
-    """What chunks are conditioned on, made ready for all layers: for the steps of a denoising all at once, since the
-    weights that it takes cost more to read than to multiply.
-    """
-
-    embedded: Tensor
-    """``(b, g, t, d)``, see :meth:`SpacetimeDiT.conditioned`."""
-    layers: tuple[Tensor, ...]
-    """Of each layer, ``(b, g, t, 6 d)``, see :class:`Modulation`."""
-
-    def at(self, index: int) -> "Conditions":
-        """Return those of chunk ``index`` alone, ``t = 1``."""
-        one = slice(index, index + 1)
-        return Conditions(self.embedded[:, :, one], tuple(part[:, :, one] for part in self.layers))
-
-
 class Layer(nn.Module):
     """Attention (spatial or temporal) and MLP, both adaLN-zero."""
 
@@ -175,14 +159,12 @@ class Layer(nn.Module):
         self.modulation = nn.Linear(width, 6 * width)
 
     def forward(
-        self, x: Tensor, modulation: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
+        self, x: Tensor, condition: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
         past: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-        """Map ``x (b, g, t, n, d)``, given ``modulation (b, g, t, 6 d)``; a temporal layer also returns copy 0's keys
-        and values for the cache.
-        """
+        """Map ``x (b, g, t, n, d)``; a temporal layer also returns copy 0's keys and values for the cache."""
         b, g, t, n, d = x.shape
-        parts = modulation[..., None, :].chunk(6, -1)
+        parts = self.modulation(condition)[..., None, :].chunk(6, -1)
         first, second = Modulation(*parts[:3]), Modulation(*parts[3:])
         # Queries and keys go together, and as few operations as can be: at 60 tokens each costs mostly its call.
         heads, scales = d // self.head_size, torch.stack([self.q_scale, self.k_scale])[:, None, None, None]
@@ -304,21 +286,10 @@ class SpacetimeDiT(nn.Module):
         action = torch.where(has_actions[:, None, None], action, self.no_action)  # (b, t, d)
         return F.silu(self.condition(signal, step, action, task))
 
-    def prepared(
-        self, signal: Tensor, step: Tensor, actions: Tensor, task: Tensor, has_actions: Tensor | None = None
-    ) -> Conditions:
-        """Return what chunks are conditioned on for :meth:`forward`, whose arguments these are."""
-        embedded = self.conditioned(signal, step, actions, task, has_actions)
-        told = []
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            told.append(layer.modulation(embedded))
-        return Conditions(embedded, tuple(told))
-
     def forward(
         self, latents: Tensor, signal: Tensor, step: Tensor, actions: Tensor, *, has_actions: Tensor | None = None,
         task: Tensor | None = None, cache: KVCache | None = None, past: Tensor | None = None,
-        guess: Guess | None = None, details: bool = True, conditions: Conditions | None = None,
+        guess: Guess | None = None, details: bool = True,
     ) -> Prediction:  # fmt: skip
         """Predict clean latents.
 
@@ -335,7 +306,6 @@ class SpacetimeDiT(nn.Module):
             guess: what denoising of each chunk started from, ``(b, t, f, h, w, ...)``; see
                 :class:`latentcraft.model.guesser.Guesser`. Default: a standard normal, as where nothing is known.
             details: refine the predicted latents; False where only keys, values and outcomes are wanted.
-            conditions: what :meth:`prepared` makes of signal, step, actions and task, if that was done already.
 
         Returns:
             The prediction; see :class:`Prediction`.
@@ -346,9 +316,7 @@ class SpacetimeDiT(nn.Module):
             has_actions = torch.ones(b, dtype=torch.bool, device=latents.device)
         if task is None:
             task = torch.zeros(b, dtype=torch.int64, device=latents.device)
-        if conditions is None:
-            conditions = self.prepared(signal, step, actions, task, has_actions)
-        c = conditions.embedded  # (b, g, t, d)
+        c = self.conditioned(signal, step, actions, task, has_actions)  # (b, g, t, d)
         if past is None:
             past = before(latents[:, 0]) if cache is None else cache.last[:, None]
         if guess is None:
@@ -375,14 +343,14 @@ class SpacetimeDiT(nn.Module):
 
         keys: list[Tensor] = []
         values: list[Tensor] = []
-        for layer, modulation in zip(self.layers, conditions.layers, strict=True):
+        for layer in self.layers:
             if layer.temporal:
                 cached = None if cache is None else (cache.keys[len(keys)], cache.values[len(keys)])
-                x, k, v = layer(x, modulation, time_cos, time_sin, mask, cached)
+                x, k, v = layer(x, c, time_cos, time_sin, mask, cached)
                 keys.append(k)
                 values.append(v)
             else:
-                x, _, _ = layer(x, modulation, space_cos, space_sin, None, None)
+                x, _, _ = layer(x, c, space_cos, space_sin, None, None)
 
         shift, scale = self.final_modulation(c)[..., None, :].chunk(2, -1)
         features = rms_norm(x) * (1 + scale) + shift

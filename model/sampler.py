@@ -47,17 +47,10 @@ def denoise(
     step = torch.full((b, 1, 1), STEP_SIZES.index(size), dtype=torch.int64, device=noise.device)
     held = actions[:, None]
     guess = guess.add_axis(1)
-    signals = (torch.arange(steps, device=noise.device) * size).expand(b, 1, -1)
-    if task is None:
-        task = torch.zeros(b, dtype=torch.int64, device=noise.device)
-    every = dit.prepared(signals, step.expand(-1, -1, steps), held.expand(-1, steps, -1, -1), task, has_actions)
     z = guess.draw(temperature * noise.float()[:, None])[:, None]  # (b, 1, 1, f, h, w, c)
     for index in range(steps):
-        signal = signals[:, :, index : index + 1]
-        predicted = dit(
-            z, signal, step, held, has_actions=has_actions, task=task, cache=cache, guess=guess,
-            conditions=every.at(index),
-        ).latents  # fmt: skip
+        signal = torch.full((b, 1, 1), index * size, device=noise.device)
+        predicted = dit(z, signal, step, held, has_actions=has_actions, task=task, cache=cache, guess=guess).latents
         z = z + size * velocity(predicted.float(), z, signal)
     # Real latents have unit RMS at each position, so a dreamed one is put back on that sphere.
     return Autoencoder.normalise(z[:, 0, 0])

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from latentcraft.errors import UserError
-from latentcraft.model import attention
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guess import Guess
@@ -58,25 +57,3 @@ def test_denoising_starts_from_the_guess(dit: SpacetimeDiT):
     fresh = SpacetimeDiT(dit.config).requires_grad_(False)  # knows no better than its guess
     dream = denoise(fresh, cache, other, still, actions, steps=4, temperature=0.0)
     torch.testing.assert_close(dream, Autoencoder.normalise(other.mean), rtol=1e-4, atol=1e-4)
-
-
-def test_conditions_of_all_steps_at_once_are_those_of_each(dit: SpacetimeDiT):
-    actions, task = torch.rand(2, 1, 4, 20), torch.tensor([0, 1])
-    signals, step = torch.arange(4).expand(2, 1, 4) / 4, torch.full((2, 1, 4), 2)
-    every = dit.prepared(signals, step, actions.expand(-1, 4, -1, -1), task)
-    for index in range(4):
-        one = slice(index, index + 1)
-        alone = dit.prepared(signals[:, :, one], step[:, :, one], actions, task)
-        torch.testing.assert_close(every.at(index).embedded, alone.embedded)
-        for together, single in zip(every.at(index).layers, alone.layers, strict=True):
-            torch.testing.assert_close(together, single)
-    assert not torch.allclose(every.at(0).layers[0], every.at(3).layers[0])
-
-
-@torch.no_grad()
-def test_the_fused_kernel_attends_as_the_plain_products_do(monkeypatch: pytest.MonkeyPatch):
-    q, k, v = torch.randn(3, 2, 3, 60, 16)
-    fused = attention.attend(q, k, v)
-    monkeypatch.setattr(attention, "FUSED", 0)
-    plain = attention.attend(q, k, v)
-    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
