@@ -30,8 +30,6 @@ SPECK = 5
 """Of a pixel's eight neighbours that are nearer, from which on it is seen through a gap."""
 BLOCK = 8
 """Pixels a side of the parts of a picture that are left out together where none of them can be in view."""
-BULGE = 0.002
-"""Share by which points along rays between a block's corners may lie farther out than the corners' own."""
 EDGE = 0.2
 """Neighbours whose distances differ by more than this share are not mixed."""
 
@@ -82,7 +80,9 @@ def in_view(reach, rays, turn, shift, focal):
     rows, columns = reach.shape[:2]
     seen = np.zeros((rows, columns), np.bool_)
     across, down = width / 2 + 1 + LARGEST_DOT, height / 2 + 1 + LARGEST_DOT
-    wide, tall = BULGE * (focal + across), BULGE * (focal + down)
+    # Rays between a block's corners reach farther than the flat piece that the corners' own span.
+    bulge = np.sqrt(1 + 0.5 * (BLOCK / focal) ** 2) - 1
+    wide, tall = bulge * (focal + across), bulge * (focal + down)
     for p in range(rows):
         for q in range(columns):
             near, far = reach[p, q]
@@ -99,13 +99,29 @@ def in_view(reach, rays, turn, shift, focal):
                 z = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c
                 left, right = max(left, z * across + x * focal), max(right, z * across - x * focal)
                 over, under, ahead = max(over, z * down - y * focal), max(under, z * down + y * focal), max(ahead, z)
-            left, right, over, under, ahead = left + wide, right + wide, over + tall, under + tall, ahead + BULGE
+            left, right, over, under, ahead = left + wide, right + wide, over + tall, under + tall, ahead + bulge
             inside = max(near * left, far * left) + shift[2] * across + shift[0] * focal >= 0
             inside &= max(near * right, far * right) + shift[2] * across - shift[0] * focal >= 0
             inside &= max(near * over, far * over) + shift[2] * down - shift[1] * focal >= 0
             inside &= max(near * under, far * under) + shift[2] * down + shift[1] * focal >= 0
             seen[p, q] = inside and max(near * ahead, far * ahead) + shift[2] >= 0
     return seen
+
+
+@compiled
+def own_in_view(own, reach, rays, turn, shift, focal):
+    """Return the rows and the columns of a picture's own pixels that may be in view, row by row, ``int32 (2, k)``."""
+    height, width = own.shape
+    shown = in_view(reach, rays, turn, shift, focal)
+    found, count = np.empty((2, height * width), np.int32), 0
+    for row in range(height):
+        for block in range(shown.shape[1]):
+            if shown[row // BLOCK, block]:
+                for column in range(block * BLOCK, min((block + 1) * BLOCK, width)):
+                    if own[row, column]:
+                        found[0, count], found[1, count] = row, column
+                        count += 1
+    return found[:, :count]
 
 
 @compiled
@@ -127,40 +143,33 @@ def draw(distances, own, reach, rays, turn, shift, focal, number, depth, source,
         coarseness: the dot's size, ``float32 (H, W)``.
     """
     height, width = own.shape
-    shown = in_view(reach, rays, turn, shift, focal)
-    for place in range(height * shown.shape[1]):
-        row, block = place // shown.shape[1], place % shown.shape[1]
-        if not shown[row // BLOCK, block]:
+    for row, column in own_in_view(own, reach, rays, turn, shift, focal).T:
+        d = distances[row, column]
+        x, y, z = carry(rays, row, column, d, turn, shift)
+        if z < NEAR:
             continue
-        for column in range(block * BLOCK, min((block + 1) * BLOCK, width)):
-            if not own[row, column]:
-                continue
-            d = distances[row, column]
-            x, y, z = carry(rays, row, column, d, turn, shift)
-            if z < NEAR:
-                continue
-            across = x / z * focal + width / 2 - 0.5
-            down = -y / z * focal + height / 2 - 0.5
-            if min(across, down) < -LARGEST_DOT or across > width + LARGEST_DOT or down > height + LARGEST_DOT:
-                continue
-            distance = np.sqrt(x * x + y * y + z * z)
-            # Away from the middle a picture is stretched: dots that did not grow along would show what is behind.
-            stretch = max(1.0, (rays[2, row, column] * distance / z) ** 2)
-            half = 0.5 * min(max(1.0, stretch * d / distance), LARGEST_DOT) + 0.02
-            for i in range(max(0, int(np.ceil(down - half))), min(height - 1, int(np.floor(down + half))) + 1):
-                for j in range(max(0, int(np.ceil(across - half))), min(width - 1, int(np.floor(across + half))) + 1):
-                    before, gap = depth[i, j], SAME * distance
-                    off = (down - i) * (down - i) + (across - j) * (across - j)
-                    if distance > before + gap:
-                        continue
-                    if distance >= before - gap:
-                        if source[i, j] // (height * width) == number:
-                            if off >= offset[i, j]:
-                                continue
-                        elif d > FINER * before * coarseness[i, j]:
+        across = x / z * focal + width / 2 - 0.5
+        down = -y / z * focal + height / 2 - 0.5
+        if min(across, down) < -LARGEST_DOT or across > width + LARGEST_DOT or down > height + LARGEST_DOT:
+            continue
+        distance = np.sqrt(x * x + y * y + z * z)
+        # Away from the middle a picture is stretched: dots that did not grow along would show what is behind.
+        stretch = max(1.0, (rays[2, row, column] * distance / z) ** 2)
+        half = 0.5 * min(max(1.0, stretch * d / distance), LARGEST_DOT) + 0.02
+        for i in range(max(0, int(np.ceil(down - half))), min(height - 1, int(np.floor(down + half))) + 1):
+            for j in range(max(0, int(np.ceil(across - half))), min(width - 1, int(np.floor(across + half))) + 1):
+                before, gap = depth[i, j], SAME * distance
+                off = (down - i) * (down - i) + (across - j) * (across - j)
+                if distance > before + gap:
+                    continue
+                if distance >= before - gap:
+                    if source[i, j] // (height * width) == number:
+                        if off >= offset[i, j]:
                             continue
-                    depth[i, j], offset[i, j], coarseness[i, j] = distance, off, d / distance
-                    source[i, j] = number * height * width + row * width + column
+                    elif d > FINER * before * coarseness[i, j]:
+                        continue
+                depth[i, j], offset[i, j], coarseness[i, j] = distance, off, d / distance
+                source[i, j] = number * height * width + row * width + column
 
 
 @compiled
@@ -308,29 +317,22 @@ def forget(distances, own, reach, rays, turn, shift, focal, seen, wrong):
         wrong: where it contradicts, ``bool (H, W)``.
     """
     height, width = own.shape
-    shown = in_view(reach, rays, turn, shift, focal)
-    for place in range(height * shown.shape[1]):
-        row, block = place // shown.shape[1], place % shown.shape[1]
-        if not shown[row // BLOCK, block]:
+    for row, column in own_in_view(own, reach, rays, turn, shift, focal).T:
+        d = distances[row, column]
+        x, y, z = carry(rays, row, column, d, turn, shift)
+        if z < NEAR:
             continue
-        for column in range(block * BLOCK, min((block + 1) * BLOCK, width)):
-            if not own[row, column]:
-                continue
-            d = distances[row, column]
-            x, y, z = carry(rays, row, column, d, turn, shift)
-            if z < NEAR:
-                continue
-            j = int(np.floor(x / z * focal + width / 2))
-            i = int(np.floor(-y / z * focal + height / 2))
-            if i < 1 or j < 1 or i >= height - 1 or j >= width - 1:
-                continue
-            distance, nearest, attached = np.sqrt(x * x + y * y + z * z), seen[i, j], False
-            for k in range(i - 1, i + 2):
-                for q in range(j - 1, j + 2):
-                    attached |= seen[k, q] == 0
-                    nearest = min(nearest, seen[k, q])
-            if attached:
-                continue
-            through = distance < BEHIND * nearest - 0.1
-            if through or (distance < 1.25 * seen[i, j] and (wrong[i, j] or FINER * d > seen[i, j])):
-                own[row, column] = False
+        j = int(np.floor(x / z * focal + width / 2))
+        i = int(np.floor(-y / z * focal + height / 2))
+        if i < 1 or j < 1 or i >= height - 1 or j >= width - 1:
+            continue
+        distance, nearest, attached = np.sqrt(x * x + y * y + z * z), seen[i, j], False
+        for k in range(i - 1, i + 2):
+            for q in range(j - 1, j + 2):
+                attached |= seen[k, q] == 0
+                nearest = min(nearest, seen[k, q])
+        if attached:
+            continue
+        through = distance < BEHIND * nearest - 0.1
+        if through or (distance < 1.25 * seen[i, j] and (wrong[i, j] or FINER * d > seen[i, j])):
+            own[row, column] = False

@@ -234,20 +234,21 @@ def test_pixels_are_as_sure_as_the_picture_they_come_from():
     np.testing.assert_array_equal(again.behind(again.view(right), again.sure, 0.0), 1)
 
 
-def test_leaving_out_what_is_out_of_view_changes_nothing():
+@pytest.mark.parametrize("size", [SIZE, (32, 32), (16, 16)])
+def test_leaving_out_what_is_out_of_view_changes_nothing(size: tuple[int, int]):
     rng = np.random.default_rng(3)
-    memory = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    memory = Memory(size, field_of_view=FIELD_OF_VIEW)
     for _ in range(4):
         eye = np.array([*rng.uniform(-2, 2, 3), rng.uniform(-180, 180), rng.uniform(-60, 60)])
-        distance = rng.choice([0.4, 3.0, 9.0, SKY], SIZE).astype(np.float32) * rng.uniform(0.8, 1.2)
-        memory.remember(rng.integers(0, 256, (*SIZE, 3), np.uint8), distance, eye)
-    again = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+        distance = rng.choice([0.4, 3.0, 9.0, SKY], size).astype(np.float32) * rng.uniform(0.8, 1.2)
+        memory.remember(rng.integers(0, 256, (*size, 3), np.uint8), distance, eye)
+    again = Memory(size, field_of_view=FIELD_OF_VIEW)
     again.restore(memory.save())
-    blind = Memory(SIZE, field_of_view=FIELD_OF_VIEW)
+    blind = Memory(size, field_of_view=FIELD_OF_VIEW)
     blind.restore(memory.save())
     blind.reach[..., 0], blind.reach[..., 1] = 0.0, 2 * SKY  # of which nothing can be left out
     left_out = 0
-    for _ in range(30):
+    for _ in range(60):
         eye = np.array([*rng.uniform(-4, 4, 3), rng.uniform(-180, 180), rng.uniform(-80, 80)])
         one, two, three = memory.view(eye), again.view(eye), blind.view(eye)
         for other in (two, three):
@@ -256,4 +257,20 @@ def test_leaving_out_what_is_out_of_view_changes_nothing():
         turn, shift = between(memory.eyes[0], eye)
         shown = points.in_view(memory.reach[0], memory.rays, turn, shift, memory.focal)
         left_out += int((~shown & (memory.reach[0, ..., 1] > 0)).sum())
-    assert left_out > 100
+    assert left_out > 50
+
+
+@pytest.mark.parametrize("size", [SIZE, (32, 32), (16, 16)])
+def test_no_pixel_in_view_is_in_a_block_that_is_left_out(size: tuple[int, int]):
+    rng = np.random.default_rng(4)
+    rays, focal = pixel_rays(*size), focal_length(size[1])
+    own = np.ones(size, np.bool_)
+    for _ in range(2000):
+        distance = np.full(size, rng.choice([1.0, 4.0, 20.0]), np.float32)
+        here, there = (np.array([*rng.uniform(-6, 6, 3), rng.uniform(-180, 180), rng.uniform(-80, 80)]) for _ in "ab")
+        turn, shift = between(here, there)
+        x, y, z = np.einsum("ij,jhw->ihw", turn, rays * distance) + shift[:, None, None]
+        inside = (np.abs(x) * focal <= z * size[1] / 2) & (np.abs(y) * focal <= z * size[0] / 2) & (z > points.NEAR)
+        shown = points.in_view(points.extents(distance, own), rays, turn, shift, focal)
+        kept = shown.repeat(points.BLOCK, 0).repeat(points.BLOCK, 1)
+        assert not (inside & ~kept).any()
