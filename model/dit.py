@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import CHANGES, NUM_BUTTONS
-from latentcraft.model.attention import KVCache, attend, attend_past, grid_angles, rope_angles, rotate
+from latentcraft.model.attention import KVCache, grid_angles, rope_angles
 from latentcraft.model.guess import Guess
 from latentcraft.model.in_frame import (
     AROUND,
@@ -38,6 +38,7 @@ from latentcraft.model.in_frame import (
     place_features,
     some_at_once,
 )
+from latentcraft.model.layer import Layer, rms_norm
 from latentcraft.model.motion import action_features
 from latentcraft.model.refiner import Refiner
 from latentcraft.model.tasks import TASKS
@@ -115,14 +116,6 @@ class Prediction(NamedTuple):
     """Same shape."""
 
 
-class Modulation(NamedTuple):
-    """One sub-layer's adaLN parameters, each ``(b, g, t, 1, d)``."""
-
-    shift: Tensor
-    scale: Tensor
-    gate: Tensor
-
-
 def patches(latents: Tensor, side: int) -> Tensor:
     """Cut latents ``(b, g, t, f, h, w, c)`` into spacetime patches ``(b, g, t, n, f * side * side * c)``."""
     return rearrange(latents, "b g t f (h p) (w q) c -> b g t (h w) (f p q c)", p=side, q=side)
@@ -131,59 +124,6 @@ def patches(latents: Tensor, side: int) -> Tensor:
 def before(chunks: Tensor) -> Tensor:
     """Return the chunk before each of ``chunks (b, t, ...)``, zeros before the first."""
     return torch.cat([torch.zeros_like(chunks[:, :1]), chunks[:, :-1]], 1)
-
-
-def rms_norm(x: Tensor) -> Tensor:
-    """RMSNorm without learned scale (adaLN or QK-norm follow with their own)."""
-    return F.rms_norm(x, x.shape[-1:], eps=1e-5)
-
-
-def modulate(x: Tensor, modulation: Modulation) -> Tensor:
-    """Normalise, scale, shift."""
-    return torch.addcmul(modulation.shift, rms_norm(x), 1 + modulation.scale)
-
-
-class Layer(nn.Module):
-    """Attention (spatial or temporal) and MLP, both adaLN-zero."""
-
-    def __init__(self, config: DiTConfig, *, temporal: bool):
-        super().__init__()
-        width = config.width
-        self.temporal, self.head_size = temporal, config.head_size
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_scale = nn.Parameter(torch.ones(config.head_size))
-        self.k_scale = nn.Parameter(torch.ones(config.head_size))
-        self.out = nn.Linear(width, width, bias=False)
-        self.up = nn.Linear(width, 4 * width, bias=False)
-        self.down = nn.Linear(4 * width, width, bias=False)
-        self.modulation = nn.Linear(width, 6 * width)
-
-    def forward(
-        self, x: Tensor, condition: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
-        past: tuple[Tensor, Tensor] | None,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-        """Map ``x (b, g, t, n, d)``; a temporal layer also returns copy 0's keys and values for the cache."""
-        b, g, t, n, d = x.shape
-        parts = self.modulation(condition)[..., None, :].chunk(6, -1)
-        first, second = Modulation(*parts[:3]), Modulation(*parts[3:])
-        # Queries and keys go together, and as few operations as can be: at 60 tokens each costs mostly its call.
-        heads, scales = d // self.head_size, torch.stack([self.q_scale, self.k_scale])[:, None, None, None]
-        qkv, keys, values = self.qkv(modulate(x, first)), None, None
-        if self.temporal:
-            qkv = qkv.view(b, g * t, n, 3, heads, self.head_size).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
-        else:
-            qkv = qkv.view(b * g * t, n, 3, heads, self.head_size).permute(2, 0, 3, 1, 4)
-        (q, k), v = rotate(rms_norm(qkv[:2]) * scales, cos, sin).unbind(0), qkv[2]
-        if self.temporal:
-            keys, values = k[:, :, :t], v[:, :, :t]
-            past_keys, past_values = (keys, values) if past is None else past
-            y = attend_past(q, k, v, past_keys, past_values, mask)
-            y = y.reshape(b, n, heads, g, t, self.head_size).permute(0, 3, 4, 1, 2, 5)
-        else:
-            y = attend(q, k, v).transpose(1, 2)
-        x = torch.addcmul(x, first.gate, self.out(y.reshape(x.shape)))
-        x = torch.addcmul(x, second.gate, self.down(F.relu(self.up(modulate(x, second))).square()))
-        return x, keys, values
 
 
 class SpacetimeDiT(nn.Module):
@@ -205,7 +145,7 @@ class SpacetimeDiT(nn.Module):
         self.no_action = nn.Parameter(torch.zeros(width))
         self.task = nn.Embedding(len(TASKS), width)
         self.layers = nn.ModuleList(
-            Layer(config, temporal=index % config.temporal_every == config.temporal_every - 1)
+            Layer(width, config.head_size, temporal=index % config.temporal_every == config.temporal_every - 1)
             for index in range(config.depth)
         )
         self.final_modulation = nn.Linear(width, 2 * width)
