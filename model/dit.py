@@ -34,7 +34,6 @@ from latentcraft.model.in_frame import (
     CENTRES,
     changed_places,
     hand_region,
-    has_happened,
     place_features,
     some_at_once,
 )
@@ -314,7 +313,8 @@ class SpacetimeDiT(nn.Module):
         """
         assert self.touch is not None
         b, g, t, _, h, w, _ = y.shape
-        where = hand_region(guess.changes, guess.holds, h, w).flatten(0, 1)[:, None]  # (b * t, 1, f, h, w, 1)
+        where = hand_region(guess.changes, guess.holds, h, w) & (guess.settled == 0)
+        where = where.flatten(0, 1)[:, None]  # (b * t, 1, f, h, w, 1)
         told = Guess(*(part.flatten(0, 1) for part in guess))
         y, latents, condition = (part.transpose(1, 2).flatten(0, 1) for part in (y, latents, condition))
         before = past.flatten(0, 1)
@@ -322,7 +322,7 @@ class SpacetimeDiT(nn.Module):
         def of_copies(part: Tensor) -> Tensor:
             return part[:, None].expand(-1, g, *part.shape[1:]).flatten(0, 1)
 
-        for rows in some_at_once(has_happened(told.changes).any(-1)):
+        for rows in some_at_once(where.flatten(1).any(1)):
             known = Guess(*(of_copies(part[rows]) for part in told))
             drawn = self.touch(
                 latents[rows].flatten(0, 1), known, of_copies(before[rows]), condition[rows].flatten(0, 1)

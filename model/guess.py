@@ -27,6 +27,9 @@ class Guess(NamedTuple):
     holds: Tensor
     """Which cells it has changed by each frame, ``(..., f, 2, 6)``, see :func:`latentcraft.model.cells.hold`; NaN where
     none was, or nobody knows which."""
+    settled: Tensor
+    """Where what the hand does is seen to already, ``(..., f, h, w, 1)``, 0 or 1; see handiwork.py. The touch draws the
+    rest."""
 
     def draw(self, noise: Tensor) -> Tensor:
         """Turn standard normal ``noise`` into a sample."""
@@ -41,7 +44,8 @@ class Guess(NamedTuple):
         """Return standard normals for ``chunks`` ``(..., f, h, w, c)``: the guess of who knows nothing."""
         mean = torch.zeros_like(chunks, dtype=torch.float32)
         changes = mean.new_zeros(*mean.shape[:-3], len(CHANGES))
-        return cls(mean, torch.ones_like(mean[..., :1]), mean, changes, no_holds(changes))
+        nowhere = torch.zeros_like(mean[..., :1])
+        return cls(mean, torch.ones_like(nowhere), mean, changes, no_holds(changes), nowhere)
 
 
 def surprise(latents: Tensor, guess: Guess) -> Tensor:

@@ -16,10 +16,14 @@ from torch import Tensor
 from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.bank import Bank
+from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.hand import HandNet
+from latentcraft.model.handiwork import certain, dug_cells, settled, worked
+from latentcraft.model.held import Held, in_hand
+from latentcraft.model.matter import MatterNet
 from latentcraft.model.motion import Flow, Found, Motion, judge, sample
 from latentcraft.model.recall import doubted, recall
 from latentcraft.model.scene import (
@@ -27,12 +31,12 @@ from latentcraft.model.scene import (
     Place,
     Scene,
     Seen,
-    Views,
     predicted_changes,
     predicted_eyes,
     strayed,
     views_of,
 )
+from latentcraft.model.views import Views
 
 LOOKED_AT = 16
 """Pictures the depth net sees at once."""
@@ -106,7 +110,8 @@ class Guesser:
                 ]  # fmt: skip
             if changes is None and self.scene.hand is not None:
                 changes = self.worked(self.scene.hand, places, last, actions, has_actions)
-        return self.judged(picture, last, there, actions, has_actions, views, seen, changes, spots)
+        held = None if self.scene is None or places is None else in_hand(self.scene.matter, places, picture, actions)
+        return self.judged(picture, last, there, actions, has_actions, views, seen, changes, spots, held, places)
 
     @torch.no_grad()
     def along(
@@ -136,7 +141,9 @@ class Guesser:
         views, seen = self.remembered_along(picture, past, actions, has_actions, eyes, predict=predict)
         known = has_actions[:, None].expand(b, t).flatten()
         done, where = (None if part is None else part.flatten(0, 1) for part in (changes, spots))
-        guess = self.judged(picture, last, there, actions.flatten(0, 1), known, views, seen, done, where)
+        acted = actions.flatten(0, 1)
+        held = None if self.scene is None else in_hand(self.scene.matter, [None] * (b * t), picture, acted)
+        guess = self.judged(picture, last, there, acted, known, views, seen, done, where, held)
         return Guess(*(part.unflatten(0, (b, t)) for part in guess))
 
     def remembered_along(
@@ -285,27 +292,76 @@ class Guesser:
     def judged(
         self, picture: Tensor, last: Tensor, there: Tensor, actions: Tensor, has_actions: Tensor,
         views: Sequence[Views | None], seen: Seen | None, changes: Tensor | None = None, spots: Tensor | None = None,
+        held: Held | None = None, places: Sequence[Place | None] | None = None,
     ) -> Guess:  # fmt: skip
-        """Move ``picture (k, 3, H, W)``, lay over it what is remembered, and judge the result."""
-        if changes is not None:  # who does not know the actions is not told what they did either
-            changes = changes.nan_to_num() * has_actions[:, None, None]
-        flow = self.motion.find_flow(picture, last, actions, has_actions)
-        found = compose(picture, flow, views, seen)
-        guess = doubted(judge(self.autoencoder, self.motion, last, found, flow, there, changes), views)
-        return guess._replace(holds=self.held(views, guess.changes, spots))
+        """Move ``picture (k, 3, H, W)``, lay over it what is remembered and what the hand makes, and judge the result.
 
-    def held(self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None) -> Tensor:
+        Args:
+            picture: the last frames.
+            last: their latents.
+            there: whether there are any.
+            actions: ``(k, f, a)``.
+            has_actions: see :meth:`__call__`.
+            views: what is remembered.
+            seen: depth of the last frames.
+            changes: what the hand does.
+            spots: where, if that is known.
+            held: what is in the hand.
+            places: the worlds' memories, which forget what is dug out, and get what the views become.
+        """
+        if changes is None:
+            changes = torch.zeros(*actions.shape[:2], len(CHANGES), device=picture.device)
+        # Who does not know the actions is not told what they did either.
+        changes = changes.nan_to_num() * has_actions[:, None, None]
+        holds, doubtful = self.holds(views, changes, spots), changes
+        if held is not None and self.scene is not None and self.scene.matter is not None:
+            views = self.made(self.scene.matter, views, holds, held, places)
+            seen_to = torch.tensor([view is not None and view.worked is not None for view in views])
+            doubtful = torch.where(seen_to.to(changes.device)[:, None, None], 0.0, changes)
+        flow = self.motion.find_flow(picture, last, actions, has_actions)
+        found = compose(picture, flow, views, seen, held)
+        guess = judge(self.autoencoder, self.motion, last, found, flow, there, doubtful, certain(views, held, last))
+        return settled(doubted(guess, views), views)._replace(holds=holds, changes=changes)
+
+    def made(
+        self, net: MatterNet, views: Sequence[Views | None], holds: Tensor, held: Held,
+        places: Sequence[Place | None] | None,
+    ) -> list[Views | None]:  # fmt: skip
+        """Return ``views`` with what hands make in them; see :meth:`judged`."""
+        out = list(views)
+        told = ~holds[..., 0].isnan().cpu().numpy()
+        for index in np.flatnonzero(told.any((1, 2))).tolist():
+            view, place = views[index], None if places is None else places[index]
+            if view is None:
+                continue
+            hold = holds[index].cpu().numpy()
+            behind = None
+            if place is not None and (cells := dug_cells(hold, view.eyes)):
+                for cell in cells:
+                    place.memory.carve(cell)
+                behind = views_of([place], view.eyes[None])[0]
+            height, width = view.known.shape[1:]
+            rays = pixel_rays(height, width, float(hold[told[index]][0, 5]))
+            out[index] = worked(net, view, hold, held.slots[index], rays, behind)
+            if place is not None:
+                place.ahead = out[index]
+        return out
+
+    def holds(self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None) -> Tensor:
         """Return which cells the hand changes in each of ``views``, ``(k, f, 2, 6)``; see :meth:`Views.holds`."""
         holds = no_holds(changes)
         for index, view in enumerate(views):
             if view is not None and self.scene is not None and changes[index].any():
                 where = None if spots is None else spots[index].cpu().numpy()
-                lens = self.scene.config.depth.field_of_view
-                holds[index] = torch.from_numpy(view.holds(changes[index].cpu().numpy(), where, lens))
+                lens, matter = self.scene.config.depth.field_of_view, self.scene.matter
+                aim = None if matter is None else matter.aim
+                holds[index] = torch.from_numpy(view.holds(changes[index].cpu().numpy(), where, lens, aim))
         return holds
 
 
-def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Seen | None) -> Found:
+def compose(
+    picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Seen | None, held: Held | None = None
+) -> Found:  # fmt: skip
     """Return the coming pictures as far as they are known.
 
     Args:
@@ -313,6 +369,7 @@ def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Se
         flow: where the motion net looks in them.
         views: what is remembered of the coming ones.
         seen: depth of the last frames; what moves with the lens stays where it was.
+        held: what is in the hand, where that changes.
     """
     moved, inside = sample(picture, flow.flow)
     remembered = torch.zeros_like(inside)
@@ -332,4 +389,6 @@ def compose(picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Se
         moved = torch.where(remembered[:, :, None], shown, moved)
         moved = torch.where(attached[:, :, None], picture[:, None], moved)
         inside = inside | remembered | attached
+    if held is not None:
+        moved = held.shown_in(moved)
     return Found(moved, inside, remembered, coarseness)

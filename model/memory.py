@@ -17,12 +17,16 @@ import numpy as np
 
 from latentcraft.model import points, relief
 from latentcraft.model.autoencoder import DOWNSAMPLING
-from latentcraft.model.camera import between, focal_length, pixel_rays
+from latentcraft.model.camera import axes, between, focal_length, pixel_rays
 
 CAPACITY = 64
 """Pictures kept; the one with the fewest pixels of its own makes room."""
 NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
+MARGIN = 0.15
+"""Metres by which a surface may be remembered beyond the cell it belongs to."""
+FAR = 64.0
+"""Metres from where pictures have no pixels to speak of in one cell."""
 PARTS = ("pictures", "distances", "own", "eyes", "sure", "clear")
 """Arrays of a memory, one entry a picture."""
 
@@ -169,6 +173,16 @@ class Memory:
                 boxes, tints,
             )  # fmt: skip
         return relief.rounded(boxes, tints)
+
+    def carve(self, corner: np.ndarray) -> None:
+        """Forget what is in the cell with the lower ``corner (3,)``: it was dug out."""
+        for number in range(self.count):
+            eye = self.eyes[number]
+            if np.abs(eye[:3] - corner).max() < FAR:
+                points.carve(
+                    self.distances[number], self.own[number], self.rays, axes(eye[3], eye[4]), eye[:3],
+                    np.asarray(corner, np.float64), MARGIN,
+                )  # fmt: skip
 
     def fade(self, least: float) -> None:
         """Forget all pixels that are less :attr:`clear` than ``least``, as if nobody had looked there."""

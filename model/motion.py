@@ -47,6 +47,8 @@ SEEN = 4
 """What the judge is told of each position of a found picture beside its latents, see :func:`judge`."""
 BASIS = 6
 """Terms of a quadratic in (x, y): turning the camera moves a picture by nearly that."""
+SURE = 0.15
+"""Spread of what a picture shows that is known to be right: about that of a picture that is encoded twice."""
 LARGEST_CORRELATION = 0.99
 """Keeps the spread above 0.14, so that no position is beyond correction."""
 
@@ -275,7 +277,7 @@ class Motion(ConvNet):
         correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * there[:, None, None, None, None]
         spread = torch.sqrt(1 - correlation.square())
         kept = correlation * Autoencoder.normalise(carried)
-        return Guess(correlation * moved, spread, kept, changes, no_holds(changes))
+        return Guess(correlation * moved, spread, kept, changes, no_holds(changes), torch.zeros_like(spread))
 
 
     def judged_hand(self, shown: Tensor, hidden: Tensor, changes: Tensor) -> Tensor:
@@ -292,7 +294,7 @@ class Motion(ConvNet):
 
 def judge(
     autoencoder: Autoencoder, motion: Motion, last: Tensor, found: Found, flow: Flow, there: Tensor,
-    changes: Tensor | None = None,
+    changes: Tensor | None = None, certain: Tensor | None = None,
 ) -> Guess:  # fmt: skip
     """Encode the pictures that were found and let ``motion`` judge them; no gradient reaches the pictures or the flow.
 
@@ -304,6 +306,7 @@ def judge(
         flow: what moved them.
         there: see :meth:`Motion.judged`.
         changes: see :meth:`Motion.judged`.
+        certain: where the pictures are right whatever ``motion`` thinks of them, ``bool (k, f, h, w, 1)``.
     """
     with torch.no_grad():
         latents = autoencoder.encode_pixels(found.pictures.flatten(0, 1)).unflatten(0, found.pictures.shape[:2])
@@ -313,4 +316,9 @@ def judge(
         shares = [F.avg_pool2d(part.float(), DOWNSAMPLING) for part in (found.inside, found.remembered)]
         coarse = F.avg_pool2d(torch.log2(found.coarseness.clamp(0.25, 4.0)), DOWNSAMPLING)
         seen = torch.stack([shares[0], way, shares[1], coarse], -1)
-    return motion.judged(latents, last, seen, flow.hidden, flow.told, there, changes)
+    guess = motion.judged(latents, last, seen, flow.hidden, flow.told, there, changes)
+    if certain is None:
+        return guess
+    mean, spread = (1 - SURE**2) ** 0.5 * latents.float(), torch.where(certain, SURE, guess.spread)
+    mean, carried = (torch.where(certain, mean, part) for part in (guess.mean, guess.carried))
+    return guess._replace(mean=mean, spread=spread, carried=carried)

@@ -336,3 +336,28 @@ def forget(distances, own, reach, rays, turn, shift, focal, seen, wrong):
         through = distance < BEHIND * nearest - 0.1
         if through or (distance < 1.25 * seen[i, j] and (wrong[i, j] or FINER * d > seen[i, j])):
             own[row, column] = False
+
+
+@compiled
+def carve(distances, own, rays, turn, place, corner, margin):
+    """Disown the pixels of a picture whose points lie in a cell.
+
+    Args:
+        distances: as for :func:`draw`.
+        own: as for :func:`draw`; overwritten.
+        rays: as for :func:`draw`.
+        turn: from the picture's axes to the world's, ``(3, 3)``.
+        place: of its lens, ``(3,)``.
+        corner: the cell's lower one, ``(3,)``.
+        margin: metres by which it reaches beyond its faces.
+    """
+    height, width = own.shape
+    for i in range(height):
+        for j in range(width):
+            if not own[i, j]:
+                continue
+            x, y, z = carry(rays, i, j, distances[i, j], turn, place)
+            low = min(x - corner[0], y - corner[1], z - corner[2])
+            high = max(x - corner[0], y - corner[1], z - corner[2])
+            if low > -margin and high < 1 + margin:
+                own[i, j] = False

@@ -18,12 +18,13 @@ from latentcraft.model.actions import ACTION_SIZE, CHANGES
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.awaited import Awaited
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
-from latentcraft.model.camera import pixel_rays
-from latentcraft.model.cells import HOLD, distances_to, face_seen, hold
+from latentcraft.model.cells import distances_to
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
+from latentcraft.model.matter import MatterConfig, MatterNet
 from latentcraft.model.memory import Memory, View, contradicts, widened
 from latentcraft.model.relief import Nearby
+from latentcraft.model.views import DRAWN, Views
 
 TELEPORT = 8.0
 """Metres in one frame that nobody walks: the eye was put elsewhere, and what was remembered is of no use."""
@@ -34,6 +35,8 @@ CHANGED = 0.7
 """Spread of the guess from which on it counts as changed where the hand is known to have changed something."""
 VAGUE = 0.55
 """Spread of the guess from which on memory is shown no longer: it may be bent or torn, which a dream mends."""
+UNKNOWN = -1
+"""For a block that nobody has looked at."""
 SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
 POOL = ThreadPoolExecutor(2)
@@ -50,6 +53,8 @@ class SceneConfig:
     """The body net's."""
     hand: HandConfig | None = None
     """The hand net's; None where the episodes do not tell what the hand did."""
+    matter: MatterConfig | None = None
+    """Of the net that says what changed cells look like; None where they do not tell where that was."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
@@ -57,8 +62,11 @@ class SceneConfig:
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
         }
-        hand = values.get("hand")
-        return cls(DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand))
+        hand, matter = values.get("hand"), values.get("matter")
+        return cls(
+            DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand),
+            None if matter is None else MatterConfig.from_dict(matter),
+        )  # fmt: skip
 
 
 class Scene(nn.Module):
@@ -69,24 +77,32 @@ class Scene(nn.Module):
         self.config = config
         self.depth, self.body = DepthNet(config.depth), BodyNet(config.body)
         self.hand = None if config.hand is None else HandNet(config.hand)
+        self.matter = None if config.matter is None else MatterNet(config.matter)
 
     @classmethod
-    def of(cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype) -> "Scene":
+    def of(
+        cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype, matter: MatterNet | None = None
+    ) -> "Scene":  # fmt: skip
         """Join trained nets, in evaluation mode and one number format; see :meth:`cast`."""
-        scene = cls(SceneConfig(depth.config, body.config, None if hand is None else hand.config)).cast(dtype)
+        config = SceneConfig(
+            depth.config, body.config, None if hand is None else hand.config, None if matter is None else matter.config
+        )  # fmt: skip
+        scene = cls(config).cast(dtype)
         scene.depth.load_state_dict(depth.state_dict())
         scene.body.load_state_dict(body.state_dict())
         if scene.hand is not None and hand is not None:
             scene.hand.load_state_dict(hand.state_dict())
+        if scene.matter is not None and matter is not None:
+            scene.matter.load_state_dict(matter.state_dict())
         scene.depth.channels_last()
         return scene.requires_grad_(False).eval()
 
     def cast(self, dtype: torch.dtype) -> "Scene":
-        """Put the nets into a number format, all but body and hand, which stay in fp32."""
+        """Put the nets into a number format, all but body, hand and matter, which stay in fp32."""
         self.depth.to(dtype)
-        self.body.float()
-        if self.hand is not None:
-            self.hand.float()
+        for small in (self.body, self.hand, self.matter):
+            if small is not None:
+                small.float()
         return self
 
     def place(self, frame_size: tuple[int, int]) -> "Place":
@@ -103,66 +119,6 @@ class Seen(NamedTuple):
     """``float32 (k, H, W)``."""
     pitches: np.ndarray
     """Degrees, ``float32 (k,)``."""
-
-
-class Views(NamedTuple):
-    """What one world remembers of the coming chunk's views."""
-
-    pictures: np.ndarray
-    """``uint8 (f, H, W, 3)``."""
-    known: np.ndarray
-    """``bool (f, H, W)``."""
-    coarseness: np.ndarray
-    """``float32 (f, H, W)``, see :class:`latentcraft.model.memory.View`."""
-    distances: np.ndarray
-    """Metres, ``float32 (f, H, W)``, infinite where nothing is known."""
-    eyes: np.ndarray
-    """Where each is seen from, ``float64 (f, 5)``."""
-    recalled: np.ndarray | None = None
-    """Which of the known pixels were just recalled, ``bool (f, H, W)``; None where none was, see
-    :mod:`latentcraft.model.recall`."""
-
-    def seams(self) -> np.ndarray | None:
-        """Return which cells of the latents were just recalled right beside what was known, ``bool (f, h, w)``; None
-        where none was.
-        """
-        if self.recalled is None:
-            return None
-        f, height, width = self.known.shape
-        cells = (f, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
-        old, new = (part.reshape(cells).mean((2, 4)) > 0.25 for part in (self.known & ~self.recalled, self.recalled))
-        return np.stack([widened(left) & right for left, right in zip(old, new, strict=True)])
-
-    def last(self) -> "Views":
-        """Return that of the last frame alone, ``f = 1``."""
-        recalled = None if self.recalled is None else self.recalled[-1:]
-        return Views(
-            self.pictures[-1:], self.known[-1:], self.coarseness[-1:], self.distances[-1:], self.eyes[-1:], recalled
-        )  # fmt: skip
-
-    def holds(self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float) -> np.ndarray:
-        """Return which cells the hand has changed by each frame, see :func:`latentcraft.model.cells.hold`: ``float32
-        (f, 2, 6)``, NaN where it has changed none, or nobody knows which.
-
-        Args:
-            changes: what it does, ``(f, 2)``, 0 or 1.
-            spots: where, ``(f, 2, 3)``, NaN where that is not known. There, and by default, it is what is seen in the
-                middle of the view.
-            field_of_view: horizontal, degrees.
-        """
-        out = np.full((*changes.shape, HOLD), np.nan, np.float32)
-        _, height, width = self.known.shape
-        rays = pixel_rays(height, width, field_of_view)
-        for kind in np.flatnonzero(changes.any(0)):
-            spot = None
-            for frame, eye in enumerate(self.eyes):
-                if changes[frame, kind]:
-                    spot = None if spots is None or np.isnan(spots[frame, kind]).any() else spots[frame, kind]
-                    if spot is None and (face := face_seen(self.distances[frame], rays, eye)) is not None:
-                        spot = face.behind if kind == CHANGES.index("dug") else face.before
-                if spot is not None:
-                    out[frame, kind] = hold(spot, eye, field_of_view)
-        return out
 
 
 class Place:
@@ -182,6 +138,11 @@ class Place:
         """Pixels of the last picture that were dreamed otherwise than remembered."""
         self.attached = np.zeros(frame_size, np.bool_)
         """Pixels of the last picture that move with the lens."""
+        self.slot = UNKNOWN
+        """Which of the player's blocks is in the hand; :data:`UNKNOWN` until somebody has looked."""
+        self.kept = np.zeros(frame_size, np.float32)
+        """How far away that is in the last picture which memory or the hand's work shows there, metres; 0 elsewhere: of
+        the rest the depth net tells."""
         self.sure = np.ones((frame_size[0] // DOWNSAMPLING, frame_size[1] // DOWNSAMPLING), np.float32)
         """How much of the last picture was once real and not dreamed, 0 to 1; see :attr:`Memory.sure`."""
         self.recalled = np.zeros(0, np.int32)
@@ -202,6 +163,7 @@ class Place:
         self.awaited = Awaited.nothing()
         self.sure = self._sure_ahead = np.ones_like(self.sure)
         self.clear = self.clear_ahead = np.ones_like(self.sure)
+        self.slot, self.kept = UNKNOWN, np.zeros(self.frame_size, np.float32)
 
     @property
     def eye(self) -> np.ndarray | None:
@@ -218,6 +180,7 @@ class Place:
         eye = self.eye
         if eye is None:
             eye = self.begin(np.array([0.0, 0.0, 0.0, 0.0, pitch]))
+        distance = np.where((self.kept > 0) & (distance > 0), self.kept, distance)
         self.memory.remember(picture, distance, eye, self.changed, self.sure, self.clear)
         self.attached = widened(distance == 0)
         return eye
@@ -260,14 +223,18 @@ class Place:
         """
         scale = frames.shape[1] // surprise.shape[1]
         news, vague = ((part).repeat(scale, 1).repeat(scale, 2) for part in (surprise > NEWS, spread > VAGUE))
-        if hand:
+        worked = None if self.ahead is None else self.ahead.worked
+        if hand and worked is None:
             news |= (spread > CHANGED).repeat(scale, 1).repeat(scale, 2)
-        if hand and holds is not None and self.ahead is not None:
+        if hand and worked is None and holds is not None and self.ahead is not None:
             for new, told, distances in zip(news, holds, self.ahead.distances, strict=True):
                 new |= self._gone(told, distances)
         if self.ahead is not None and (seams := self.ahead.seams()) is not None:
             news |= seams.repeat(scale, 1).repeat(scale, 2) & self.ahead.recalled
-        self.changed = news[-1]
+        self.changed, self.kept = news[-1], np.zeros(self.frame_size, np.float32)
+        if worked is not None:
+            news &= worked != DRAWN
+            self.changed = self.changed | (worked[-1] > 0)
         sure = np.full_like(self.sure, self.sure.mean()) if self.ahead is None else self._sure_ahead
         missed = np.square(spread[-1], dtype=np.float32)
         self.sure = sure * (1 - missed)
@@ -275,13 +242,18 @@ class Place:
         self.clear = self.clear_ahead * (1 - np.square(missed))
         if hand:  # what it made is to stay
             self.clear[spread[-1] > CHANGED] = 1.0
+            if worked is not None:
+                self.clear[(worked[-1] == DRAWN).reshape(len(self.clear), scale, -1, scale).any((1, 3))] = 1.0
         if self.ahead is None:
             return frames
         out = frames.copy()
-        ahead = zip(out, news | vague, self.ahead.pictures, self.ahead.known, self.ahead.coarseness, strict=True)
-        for frame, other, picture, known, coarseness in ahead:
+        drawn = np.zeros(frames.shape[:3], np.bool_) if worked is None else worked == DRAWN
+        ahead = zip(out, news | vague, drawn, self.ahead.pictures, self.ahead.known, self.ahead.coarseness, strict=True)
+        for frame, other, new, picture, known, coarseness in ahead:
             same = known & (coarseness < SHARP) & ~self.attached & ~other & ~contradicts(picture, known, frame)
+            same |= new & ~self.attached
             frame[same] = picture[same]
+        self.kept[same] = self.ahead.distances[-1][same]
         return out
 
     def _gone(self, holds: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -303,7 +275,10 @@ class Place:
         if self.grip is not None:
             arrays |= {f"grip.{name}": part.numpy().copy() for name, part in self.grip._asdict().items()}
         arrays |= {f"awaited.{name}": part.copy() for name, part in self.awaited._asdict().items()}
-        state = {"changed": self.changed, "surely": self.sure, "clearly": self.clear, "recalled": self.recalled}
+        state = {
+            "changed": self.changed, "surely": self.sure, "clearly": self.clear, "recalled": self.recalled,
+            "slot": np.array(self.slot), "kept": self.kept,
+        }  # fmt: skip
         return {**self.memory.save(), **arrays, **{name: part.copy() for name, part in state.items()}}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -317,6 +292,8 @@ class Place:
         self.changed = np.array(arrays["changed"])
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
         self.clear = np.array(arrays.get("clearly", np.ones_like(self.sure)))
+        self.slot = int(arrays.get("slot", UNKNOWN))
+        self.kept = np.array(arrays.get("kept", np.zeros(self.frame_size, np.float32)))
         self.awaited = Awaited.nothing()
         if "awaited.sky" in arrays:  # earlier versions did not know
             self.awaited = Awaited(*(np.array(arrays[f"awaited.{name}"]) for name in Awaited._fields))

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkab
 import numpy as np
 
 from latentcraft.errors import UserError
+from latentcraft.model.actions import ACTION_SIZE, check_vectors
 
 TICKS_PER_SECOND = 20
 HELD_OUT_SEED = 900_000
@@ -65,6 +66,9 @@ class Start:
     """First frame of ``episode`` or video ``media`` to use as context."""
     media: Path | None = None
     """One image or video file (dream only); resized to the frame size."""
+    lead: np.ndarray | None = field(default=None, compare=False)
+    """Actions ``float32 (k * f, 20)`` that the reference world plays after the warm-up of ``seed``, before the game
+    begins: the dream's context goes on through them. Whole chunks; None for none."""
 
 
 class Chunk(NamedTuple):
@@ -149,6 +153,22 @@ def check_frames(frames: str) -> None:
     """Raise a UserError unless ``frames`` is one of :data:`Frames`."""
     if frames not in get_args(Frames):
         raise UserError(f"unknown frames {frames!r}; known: {', '.join(get_args(Frames))}")
+
+
+def warm_up_of(start: Start, script: np.ndarray, chunk: int) -> np.ndarray:
+    """Return the warm-up ``script (t, 20)`` of a seed with the start's lead behind it.
+
+    Raises:
+        UserError: the lead is not whole chunks of actions, or there is no seed.
+    """
+    if start.lead is None:
+        return script
+    if start.seed is None:
+        raise UserError("a lead is played in the reference world; give Start a seed with it")
+    lead = np.asarray(start.lead)
+    if lead.ndim != 2 or len(lead) % chunk:
+        raise UserError(f"a lead must be actions (k * {chunk}, {ACTION_SIZE}), whole chunks; got shape {lead.shape}")
+    return np.concatenate([script, check_vectors(lead, (len(lead), ACTION_SIZE))])
 
 
 def last_frames(frames: np.ndarray, count: int) -> np.ndarray:

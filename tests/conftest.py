@@ -49,6 +49,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from latentcraft.model.depth import DepthConfig
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
     from latentcraft.model.hand import HandConfig
+    from latentcraft.model.matter import MatterConfig
     from latentcraft.model.motion import Motion, MotionConfig
     from latentcraft.model.scene import Scene, SceneConfig
 
@@ -65,7 +66,11 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(parameter, std=0.02 if "hand" in name or "touch" in name else 0.2)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     depth = DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))
-    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16)))
+    matter = MatterConfig(width=16, channels=8, sprite=(22, 38, 8, 8), frame_size=(32, 48))
+    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter))
+    assert scene.matter is not None
+    scene.matter.shape.fill_(1.0)
+    scene.matter.sprites.copy_(torch.rand(scene.matter.sprites.shape))
     torch.nn.init.normal_(scene.body.final.weight, std=0.2)
     bank = Bank(BankConfig(6, (4, 6)))
     bank.latents.random_(-64, 65)

@@ -1,4 +1,4 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, hand, motion, dynamics, touch, outcomes; each resumes.
+"""``latentcraft train``: autoencoder, encode, depth, body, hand, matter, motion, dynamics, touch, outcomes; all resume.
 
 ``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
 """
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,13 +35,14 @@ from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
 from latentcraft.model.train.hand import HandStage, HandStageConfig
 from latentcraft.model.train.loop import Interrupted, LoopConfig, Progress, Stage, run_stage, saved_step
+from latentcraft.model.train.matter import Gathered, MatterStage, MatterStageConfig, gather
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStage, OutcomesStageConfig
 from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
 from latentcraft.model.train.touch import TouchStage, TouchStageConfig
 
-NETS = ("autoencoder", "depth", "body", "hand", "motion", "dynamics")
+NETS = ("autoencoder", "depth", "body", "hand", "matter", "motion", "dynamics")
 """Stages that have a net of their own."""
 STAGES = (*NETS, "touch", "outcomes")
 BANK = "bank"
@@ -90,16 +92,18 @@ class TrainConfig:
     """Stage 4, likewise."""
     hand: HandStageConfig = field(default_factory=HandStageConfig)
     """Stage 5, where episodes tell what the hand did, too."""
+    matter: MatterStageConfig = field(default_factory=MatterStageConfig)
+    """Stage 6, where episodes also tell where that was."""
     motion: MotionStageConfig = field(default_factory=MotionStageConfig)
-    """Stage 6."""
-    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 7."""
+    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
+    """Stage 8."""
     touch: TouchStageConfig = field(default_factory=TouchStageConfig)
-    """Stage 8, where episodes tell what the hand did."""
+    """Stage 9, where episodes tell what the hand did."""
     bank: BankStageConfig = field(default_factory=BankStageConfig)
-    """Chosen after stage 8, where episodes have poses with distances."""
+    """Chosen after stage 9, where episodes have poses with distances."""
     outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
-    """Stage 9."""
+    """Stage 10."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -141,6 +145,8 @@ class TrainConfig:
             ("body.optimizer.warmup", self.body.optimizer.warmup),
             ("hand.steps", self.hand.steps), ("hand.batch", self.hand.batch),
             ("hand.optimizer.warmup", self.hand.optimizer.warmup),
+            ("matter.batch", self.matter.batch), ("matter.episodes", self.matter.episodes),
+            ("matter.optimizer.warmup", self.matter.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
             ("dynamics.batch", self.dynamics.batch), ("touch.batch", self.touch.batch),
             ("touch.moments", self.touch.moments), ("touch.optimizer.warmup", self.touch.optimizer.warmup),
@@ -288,7 +294,26 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
                 return
             hand = holding.result()
             del holding
-    scene = None if depth is None or body is None else Scene.of(depth, body, hand, dtype)
+    matter = None if begun_scene is None else begun_scene.matter
+    if MatterStage.name in config.keep and matter is None:
+        raise UserError(f"keep=matter: {config.begin} has no such net; leave it out of keep to train one")
+    if depth is not None and hand is not None and config.matter.steps and MatterStage.name not in config.keep:
+        cells: list[Gathered | None] = [None, None]
+        learned = saved_step(MatterStage.name, out) >= config.matter.steps
+        if not learned:
+            chosen = [part[:: -(-len(part) // config.matter.episodes)] for part in (training, held_out)]
+            cells = [
+                gather(part, depth, config.frame_size, np.random.default_rng(config.seed), device=device,
+                       quiet=not ranks.first)
+                for part in chosen
+            ]  # fmt: skip
+        if learned or cells[0] is not None:
+            making = MatterStage(config.matter, cells[0], cells[1] or cells[0], **alike)
+            if not run(making, config.matter.steps, matter):
+                return
+            matter = making.result()
+            del making, cells
+    scene = None if depth is None or body is None else Scene.of(depth, body, hand, dtype, matter)
     fourth = MotionStage(config.motion, data, check_data, autoencoder, scene, **alike)
     if not run(fourth, config.motion.steps, None if begun is None else begun.motion):
         return
@@ -386,7 +411,7 @@ def take_over(known: nn.Module, stage: Stage) -> bool:
     for network in (stage.network, stage.average):
         stage.optimizer.copy_average_to(network)
         for name, buffer in network.named_buffers():
-            if name in values:
+            if name in values and values[name].shape == buffer.shape:
                 buffer.copy_(values[name])
     return True
 

@@ -37,6 +37,8 @@ def read_context(start: Start, spec: WorldSpec) -> Context:
     Raises:
         UserError: a missing or unreadable file, too few frames, or both an episode and a media file.
     """
+    if start.lead is not None and (start.seed is None or start.episode is not None or start.media is not None):
+        raise UserError("a lead goes on from a seed's warm-up; give it with a seed only")
     if start.episode is not None and start.media is not None:
         raise UserError("a start takes an episode or a media file, not both")
     if start.episode is not None:
@@ -44,15 +46,15 @@ def read_context(start: Start, spec: WorldSpec) -> Context:
     if start.media is not None:
         return from_media(Path(start.media), start.frame, spec)
     if start.seed is not None:
-        return from_seed(start.seed, spec)
+        return from_seed(start.seed, spec, start.lead)
     height, width = spec.frame_size
     return Context(np.zeros((0, height, width, 3), np.uint8), noop(0), known_actions=False)
 
 
-def from_seed(seed: int, spec: WorldSpec) -> Context:
-    """Play the reference world's warm-up for ``seed`` and return it."""
+def from_seed(seed: int, spec: WorldSpec, lead: np.ndarray | None = None) -> Context:
+    """Play the reference world's warm-up for ``seed`` and then ``lead``, see :class:`Start`, and return it."""
     world = VoxelWorld(1, spec.task, spec.frame_size, spec.chunk, frames="none")  # its history is drawn below
-    world.reset([Start(seed=seed)])
+    world.reset([Start(seed=seed, lead=lead)])
     frames, actions, poses = world.history(0)
     game = world.game(0)
     caption = describe(game.biome, game.time_of_day, game.weather, task=game.task)

@@ -22,15 +22,15 @@ from latentcraft.simulator.protocol import HELD_OUT_SEED, World
 from latentcraft.simulator.voxel.game import Pose
 
 PERSISTENCE_NOTE = (
-    "Dig or place a block, see it for 0.2 s, look away until the place has been out of sight for the time named, look "
-    "back. Change kept: the view shows the place, and lies nearer the reference with the change than without it. "
-    "Untouched kept: at two other places in the same view it lies nearer to what is there than to a block gone, or a "
-    "block added. A view that does not show the place (neither fits the reference's details nor comes within 25 grey "
-    "levels of it) keeps nothing. Each time starts from the same saved moment; 0 s is that moment, before looking "
-    "away. Guessing in a view that is else right scores 50 %, and a world that forgets scores 100 % on untouched "
-    "places and 0 % on changes: read both. Certainty: where the frame lies between the false picture (-100 %) and the "
-    "true one (100 %), 0 where the place is not shown; mean over times after 0 s. Intervals: Wilson's for shares, "
-    "else by bootstrap; over games."
+    "Look at the ground, which belongs to the start. Dig or place a block, see it for 0.2 s, look away until the "
+    "place has been out of sight for the time named, look back. Change kept: the view shows the place, and lies "
+    "nearer the reference with the change than without it. Untouched kept: at two other places in the same view it "
+    "lies nearer to what is there than to a block gone, or a block added. A view that does not show the place "
+    "(neither fits the reference's details nor comes within 25 grey levels of it) keeps nothing. Each time starts "
+    "from the same saved moment; 0 s is that moment, before looking away. Guessing in a view that is else right "
+    "scores 50 %, and a world that forgets scores 100 % on untouched places and 0 % on changes: read both. Certainty:"
+    " where the frame lies between the false picture (-100 %) and the true one (100 %), 0 where the place is not "
+    "shown; mean over times after 0 s. Intervals: Wilson's for shares, else by bootstrap; over games."
 )
 _BATCH = 16
 """Games in a world at once."""
@@ -155,7 +155,8 @@ def play_cases(world: World, cases: Sequence[Case], gaps: Sequence[int], label: 
     """
     chunk = world.spec.chunk
     seeds, leads = [case.seed for case in cases], np.stack([case.lead for case in cases])
-    shown, _ = film(world, seeds, leads, [lead_ticks(chunk)], label=label)
+    looks = np.stack([case.look for case in cases])
+    shown, _ = film(world, seeds, leads, [lead_ticks(chunk)], lead=looks, label=label)
     ways = {gap: np.stack([case.away[gap] for case in cases]) for gap in gaps}
     longest = max(gaps)
     branches = sorted((common_ticks(ways[gap], ways[longest], chunk), gap) for gap in gaps if gap != longest)

@@ -1,8 +1,9 @@
 """Cases of persistence, found in the reference world: where to dig or place, how to look away and back.
 
-A case is a function of its seed. Standing at the start, the player turns to the ground ahead, changes one block, sees
-it, turns to the horizon at the side until the place is out of sight, and returns to the very same view. Beside the
-changed block the view holds two untouched places, at which the reference imagines a block gone and a block added.
+A case is a function of its seed. Before it begins the player turns to the ground ahead and looks at it: what nobody has
+seen no world can know. Then the player changes one block, sees it, turns to the horizon at the side until the place is
+out of sight, and returns to the very same view. Beside the changed block the view holds two untouched places, at which
+the reference imagines a block gone and a block added.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,11 @@ from latentcraft.simulator.voxel.tasks import mix
 Kind = Literal["dig", "place"]
 KINDS: tuple[Kind, ...] = ("dig", "place")
 
-_LEAD = 32
-"""Ticks that a case needs from the start to the moment after which the player looks away: 4 to come to rest, up to 8 to
-turn, 14 to dig stone, 4 to look at it."""
+_LOOK = 16
+"""Ticks before a case begins: 4 to come to rest, up to 8 to turn, at least 4 to look at the ground."""
+_LEAD = 24
+"""Ticks that a case needs from the start to the moment after which the player looks away: 14 to dig stone, 4 to look at
+it, and some to spare."""
 _REST, _SEEN = 4, 4
 _SPEED = 10.0
 """Degrees a tick at which the view turns; the recorded players turn at 1 to 8, and flick at up to 25."""
@@ -58,6 +61,8 @@ class Case:
     """The changed block."""
     before: int
     """What was there."""
+    look: np.ndarray
+    """Actions ``float32 (look_ticks, 20)`` before the start, until the place has been looked at."""
     lead: np.ndarray
     """Actions ``float32 (lead_ticks, 20)`` from the start until the change has been seen."""
     away: dict[int, np.ndarray] = field(repr=False)
@@ -110,8 +115,9 @@ def _try_view(
     frame_size: tuple[int, int], chunk: int,
 ) -> Case | None:  # fmt: skip
     """Return the case in one direction of view, if it can be done and seen."""
-    acts = [turn(pitch - game.pose[4], yaw, _SPEED)]
-    game.play(acts[0])
+    turning = turn(pitch - game.pose[4], yaw, _SPEED)
+    acts: list[np.ndarray] = []
+    game.play(turning)
     aimed = game.aim(game.pose)
     if aimed is None:
         return None
@@ -121,21 +127,24 @@ def _try_view(
         block = game.block(target)
         if UNBREAKABLE[block]:
             return None
-        cell, acts = target, [*acts, press("attack", ticks=int(DIG_TICKS[block]))]
+        cell, acts = target, [press("attack", ticks=int(DIG_TICKS[block]))]
     else:
         if HOTBAR[slot] in (game.block(target), game.block(free)) or not PASSABLE[game.block(free)]:
             return None
-        cell, acts = free, [*acts, press(f"hotbar.{slot + 1}"), press(ticks=2), press("use", ticks=2)]
+        cell, acts = free, [press(f"hotbar.{slot + 1}"), press(ticks=2), press("use", ticks=2)]
     before = game.block(cell)
-    for act in acts[1:]:
+    for act in acts:
         game.play(act)
     if list(game.game.edits) != [game.flat(cell)]:
         return None
     rest = lead_ticks(chunk) - sum(map(len, acts)) - _SEEN
-    assert rest >= _REST, "a case's lead is longer than _LEAD"
+    assert rest >= 0, "a case's lead is longer than _LEAD"
+    look = np.concatenate([press(ticks=_REST), turning])
+    look = np.concatenate([look, press(ticks=look_ticks(chunk) - len(look))])
     # Waiting first or last is the same for body and blocks, but not for light and weather: play it as it will be.
     lead = np.concatenate([press(ticks=rest), *acts, press(ticks=_SEEN)])
     game = Reference(seed, chunk=chunk)
+    game.play(look)
     game.play(lead)
     change = seen_change(game, frame_size, {cell: before})
     if game.block(cell) == before or change.mean() < _SHARE:
@@ -147,7 +156,8 @@ def _try_view(
     away = {gap: _look_away(game, cell, before, side, gap, frame_size, chunk) for gap in gaps}
     if any(actions is None for actions in away.values()):
         return None
-    return Case(seed, kind, cell, before, lead, {gap: a for gap, a in away.items() if a is not None}, game, phantoms)
+    ways = {gap: actions for gap, actions in away.items() if actions is not None}
+    return Case(seed, kind, cell, before, look, lead, ways, game, phantoms)
 
 
 def seen_change(
@@ -214,6 +224,11 @@ def _wander(ticks: int, side: int) -> np.ndarray:
     back = int(returns[left])
     returning = [press(ticks=back, yaw=-side * offsets[left] / back)] if back else []
     return np.concatenate([press(ticks=0), *wandering, press(ticks=ticks - left - back), *returning])
+
+
+def look_ticks(chunk: int) -> int:
+    """Return how long the place is turned to and looked at before a case begins: the same for all, whole chunks."""
+    return -(-_LOOK // chunk) * chunk
 
 
 def lead_ticks(chunk: int) -> int:

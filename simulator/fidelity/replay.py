@@ -37,6 +37,7 @@ def play(
     watch: Watch,
     *,
     wanted: Collection[int] | None = None,
+    lead: np.ndarray | None = None,
     label: str = "",
 ) -> np.ndarray:
     """Play ``actions`` from the starts ``seeds`` and show every chunk to ``watch``, the end of the warm-up first.
@@ -48,6 +49,8 @@ def play(
         watch: gets the frames; they may be buffers of the world and must be copied to be kept.
         wanted: ticks that will be looked at, None for all. A world that has ``skip(actions)`` need not draw a chunk
             without any; ``watch`` does not see that chunk.
+        lead: actions ``float32 (b, k * f, 20)`` that belong to the start, see
+            :class:`latentcraft.simulator.protocol.Start`.
         label: of the progress bar; none is shown without, or outside a terminal.
 
     Returns:
@@ -56,7 +59,8 @@ def play(
     b, f = world.spec.num_worlds, world.spec.chunk
     if len(seeds) != b or actions.shape[0] != b:
         raise UserError(f"{len(seeds)} seeds and actions {actions.shape} do not fit a world of {b} games")
-    watch(1 - f, world.reset([Start(seed=seed) for seed in seeds]))
+    leads = [None] * b if lead is None else list(lead)
+    watch(1 - f, world.reset([Start(seed=seed, lead=part) for seed, part in zip(seeds, leads, strict=True)]))
     return play_on(world, actions, watch, wanted=wanted, label=label)
 
 
@@ -115,6 +119,7 @@ def film(
     actions: np.ndarray,
     ticks: Sequence[int],
     *,
+    lead: np.ndarray | None = None,
     label: str = "",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Play as :func:`play` does, only as long as needed, and keep the frames at some ticks.
@@ -124,6 +129,7 @@ def film(
         seeds: one for each game.
         actions: ``float32 (b, T, 20)``.
         ticks: which frames, ascending, between ``1 - f`` and T.
+        lead: see :func:`play`.
         label: of the progress bar.
 
     Returns:
@@ -131,7 +137,8 @@ def film(
     """
     assert ticks and 1 - world.spec.chunk <= min(ticks) and max(ticks) <= actions.shape[1], "ticks outside the rollout"
     reel = Reel(ticks, world.spec)
-    seconds = play(world, seeds, actions[:, : max(max(ticks), 1)], reel.watch, wanted=reel.places, label=label)
+    acted = actions[:, : max(max(ticks), 1)]
+    seconds = play(world, seeds, acted, reel.watch, wanted=reel.places, lead=lead, label=label)
     return reel.frames, seconds
 
 

@@ -25,6 +25,7 @@ from latentcraft.simulator.protocol import (
     WorldState,
     check_frames,
     last_frames,
+    warm_up_of,
 )
 from latentcraft.simulator.voxel import terrain
 from latentcraft.simulator.voxel.game import NAME, Game, GameView, Pose, warmup_actions
@@ -35,11 +36,11 @@ class History(NamedTuple):
     """How a game got where it begins."""
 
     frames: np.ndarray
-    """``uint8 (WARMUP_CHUNKS * f, H, W, 3)``."""
+    """``uint8 (k * f, H, W, 3)``, of ``WARMUP_CHUNKS`` chunks and the lead's."""
     actions: np.ndarray
-    """``float32 (WARMUP_CHUNKS * f, 20)``, whose effects they show."""
+    """``float32 (k * f, 20)``, whose effects they show."""
     poses: np.ndarray
-    """Of the player in each frame, feet (x, y, z), yaw and pitch, ``float64 (WARMUP_CHUNKS * f, 5)``."""
+    """Of the player in each frame, feet (x, y, z), yaw and pitch, ``float64 (k * f, 5)``."""
 
 
 class VoxelWorld:
@@ -82,6 +83,7 @@ class VoxelWorld:
         """Whether the targeted block is outlined, and cracks while it is dug; may be changed at any time."""
         self._games: list[Game | None] = [None] * num_worlds
         self._histories: list[History | None] = [None] * num_worlds
+        self._starts: list[Start | None] = [None] * num_worlds
 
     @property
     def spec(self) -> WorldSpec:
@@ -101,12 +103,12 @@ class VoxelWorld:
         begun: dict[int, Game] = {}
 
         def begin(index: int, renderer: Renderer) -> None:
-            begun[index] = self._warm_up(seeds[index], renderer, self.spec.shown)[0]
+            begun[index] = self._warm_up(new[index], renderer, self.spec.shown)[0]
 
-        seeds = {i: start.seed for i, start in enumerate(starts) if start and start.seed is not None}
-        self._each(list(seeds), begin)
+        new = {index: start for index, start in enumerate(starts) if start is not None}
+        self._each(list(new), begin)
         for index, game in begun.items():
-            self._games[index], self._histories[index] = game, None
+            self._games[index], self._histories[index], self._starts[index] = game, None, new[index]
         return np.stack([self._running(index).frames for index in range(self.spec.num_worlds)])
 
     def step(self, actions: np.ndarray) -> Chunk:
@@ -180,7 +182,7 @@ class VoxelWorld:
             game.frames = np.empty((1, *self.spec.frame_size, 3), np.uint8)
             game.draw(self._renderers[0], game.frames[0], outlines=self.outlines)
         game.frames = last_frames(game.frames, self.spec.shown).copy()
-        self._games[index], self._histories[index] = game, None
+        self._games[index], self._histories[index], self._starts[index] = game, None, None
         return game.frames.copy()
 
     def like(self, num_worlds: int = 1, *, frames: Frames | None = None) -> "VoxelWorld":
@@ -198,11 +200,13 @@ class VoxelWorld:
             self._pool = None
 
     def history(self, index: int = 0) -> History:
-        """Return the warm-up of game ``index``, which the dream takes as its context."""
+        """Return the warm-up of game ``index`` and its lead, which the dream takes as its context; of a game that was
+        restored the warm-up only.
+        """
         game, history = self._running(index), self._histories[index]
-        if history is None:  # played again: a warm-up is a function of the seed
-            ticks = WARMUP_CHUNKS * self.spec.chunk
-            history = self._histories[index] = self._warm_up(game.seed, self._renderers[0], ticks)[1]
+        if history is None:  # played again: a warm-up is a function of the start
+            start = self._starts[index] or Start(seed=game.seed)
+            history = self._histories[index] = self._warm_up(start, self._renderers[0], None)[1]
         return history
 
     def game(self, index: int = 0) -> GameView:
@@ -227,16 +231,18 @@ class VoxelWorld:
         """
         return self._running(index).distances(self._renderers[0])
 
-    def _warm_up(self, seed: int, renderer: Renderer, shown: int) -> tuple[Game, History]:
-        """Start the game of ``seed`` and play its warm-up; returns also how, with its last frames only.
+    def _warm_up(self, start: Start, renderer: Renderer, shown: int | None) -> tuple[Game, History]:
+        """Start the game of a seed and play its warm-up and lead; returns also how, with its last frames only.
 
         Args:
-            seed: of the game.
+            start: of the game.
             renderer: draws.
-            shown: how many frames.
+            shown: how many frames; None shows all.
         """
-        game = Game(seed, self.spec.task)
-        script = warmup_actions(seed, WARMUP_CHUNKS * self.spec.chunk)
+        assert start.seed is not None
+        game = Game(start.seed, self.spec.task)
+        script = warm_up_of(start, warmup_actions(start.seed, WARMUP_CHUNKS * self.spec.chunk), self.spec.chunk)
+        shown = len(script) if shown is None else shown
         frames, poses = np.empty((shown, *self.spec.frame_size, 3), np.uint8), np.empty((len(script), 5))
         for tick, action in enumerate(script):
             game.advance(action)

@@ -27,7 +27,7 @@ def dit() -> SpacetimeDiT:
 def test_without_temperature_the_noise_does_not_matter_and_with_it_it_does(dit: SpacetimeDiT):
     cache, actions = dit.empty_cache(1, CHUNK[2:4]), torch.zeros(1, 4, 20)
     past = torch.randn(CHUNK)
-    guess = Guess(0.6 * past, torch.full((*CHUNK[:-1], 1), 0.8), 0.6 * past, NOTHING.changes, NOTHING.holds)
+    guess = NOTHING._replace(mean=0.6 * past, spread=torch.full((*CHUNK[:-1], 1), 0.8), carried=0.6 * past)
     commit(dit, cache, NOTHING, past, torch.randn(CHUNK), actions)
     cold = [denoise(dit, cache, guess, torch.randn(CHUNK), actions, steps=2, temperature=0.0) for _ in range(2)]
     warm = [denoise(dit, cache, guess, torch.randn(CHUNK), actions, steps=2) for _ in range(2)]
@@ -51,7 +51,7 @@ def test_other_numbers_of_steps_are_refused(dit: SpacetimeDiT):
 
 def test_denoising_starts_from_the_guess(dit: SpacetimeDiT):
     cache, actions, still = dit.empty_cache(1, CHUNK[2:4]), torch.zeros(1, 4, 20), torch.zeros(CHUNK)
-    other = Guess(torch.randn(CHUNK), NOTHING.spread, NOTHING.carried, NOTHING.changes, NOTHING.holds)
+    other = NOTHING._replace(mean=torch.randn(CHUNK))
     dreams = [denoise(dit, cache, guess, still, actions, steps=1, temperature=0.0) for guess in (NOTHING, other)]
     assert not torch.allclose(*dreams)
     fresh = SpacetimeDiT(dit.config).requires_grad_(False)  # knows no better than its guess

@@ -21,6 +21,7 @@ from latentcraft.simulator.fidelity.persistence_cases import (
     find_case,
     find_cases,
     lead_ticks,
+    look_ticks,
     seen_change,
     tail_ticks,
 )
@@ -28,6 +29,7 @@ from latentcraft.simulator.fidelity.pictures import smooth
 from latentcraft.simulator.fidelity.pose import PoseFitter
 from latentcraft.simulator.fidelity.reference import Reference
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
+from latentcraft.simulator.voxel.blocks import AIR, HOTBAR
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 SIZE = (96, 160)
@@ -57,8 +59,12 @@ def test_a_case_changes_one_block_in_sight(cases):
     for case in cases:
         game = Reference(case.seed)
         before = game.block(case.cell)
+        game.play(case.look)
+        assert len(case.look) == look_ticks(4) == 16 and not game.game.edits
+        assert seen_change(game, SIZE, {case.cell: AIR if before else HOTBAR[0]}).any(), "it is looked at first"
+        assert case.look[-4:].any() == 0
         game.play(case.lead)
-        assert len(case.lead) == lead_ticks(4) == 32 and before == case.before != game.block(case.cell)
+        assert len(case.lead) == lead_ticks(4) == 24 and before == case.before != game.block(case.cell)
         assert list(game.game.edits) == [game.flat(case.cell)]
         assert seen_change(game, SIZE, {case.cell: case.before}).mean() >= 0.02
         assert all(cell != case.cell and game.block(cell) != block for cell, block in case.phantoms)
@@ -80,7 +86,7 @@ def test_the_place_is_out_of_sight_for_just_the_time(cases):
 
 def test_moments_to_save_are_ends_of_chunks():
     case = find_case(HELD_OUT_SEED, "dig", (10,), SIZE, 6)
-    assert len(case.lead) == 36 and len(case.away[10]) % 6 == 0
+    assert len(case.look) == 18 and len(case.lead) == 24 and len(case.away[10]) % 6 == 0
 
 
 def test_looks_away_begin_alike_and_branch_off_where_they_turn_back(cases):
@@ -97,7 +103,7 @@ def test_branching_shows_what_playing_each_from_the_start_shows(cases):
     world = VoxelWorld(len(cases), "free", (32, 48))
     frames = play_cases(world, cases, (10, 20))
     for number, gap in enumerate((10, 20), 1):
-        world.reset([Start(seed=case.seed) for case in cases])
+        world.reset([Start(seed=case.seed, lead=case.look) for case in cases])
         actions = np.stack([np.concatenate([case.lead, case.away[gap]]) for case in cases])
         for tick in range(0, actions.shape[1], 4):
             last = world.step(actions[:, tick : tick + 4]).frames[:, -1]

@@ -1,0 +1,85 @@
+"""What one world remembers of the coming chunk's views."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from latentcraft.model.actions import CHANGES
+from latentcraft.model.aim import AimNet
+from latentcraft.model.autoencoder import DOWNSAMPLING
+from latentcraft.model.camera import pixel_rays
+from latentcraft.model.cells import HOLD, face_seen, faces_ahead, hold
+from latentcraft.model.memory import widened
+
+DRAWN, OPEN = 1, 2
+"""What the hand's work in a view may be: drawn as matter, or laid open what was seen behind it."""
+
+
+class Views(NamedTuple):
+    """What one world remembers of the coming chunk's views."""
+
+    pictures: np.ndarray
+    """``uint8 (f, H, W, 3)``."""
+    known: np.ndarray
+    """``bool (f, H, W)``."""
+    coarseness: np.ndarray
+    """``float32 (f, H, W)``, see :class:`latentcraft.model.memory.View`."""
+    distances: np.ndarray
+    """Metres, ``float32 (f, H, W)``, infinite where nothing is known."""
+    eyes: np.ndarray
+    """Where each is seen from, ``float64 (f, 5)``."""
+    recalled: np.ndarray | None = None
+    """Which of the known pixels were just recalled, ``bool (f, H, W)``; None where none was, see
+    :mod:`latentcraft.model.recall`."""
+    worked: np.ndarray | None = None
+    """Where the hand has just changed what is seen, ``uint8 (f, H, W)``: 0, :data:`DRAWN` or :data:`OPEN`; None where
+    it has not, or nobody knows where, see :mod:`latentcraft.model.handiwork`."""
+
+    def seams(self) -> np.ndarray | None:
+        """Return which cells of the latents were just recalled right beside what was known, ``bool (f, h, w)``; None
+        where none was.
+        """
+        if self.recalled is None:
+            return None
+        f, height, width = self.known.shape
+        cells = (f, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
+        old, new = (part.reshape(cells).mean((2, 4)) > 0.25 for part in (self.known & ~self.recalled, self.recalled))
+        return np.stack([widened(left) & right for left, right in zip(old, new, strict=True)])
+
+    def last(self) -> "Views":
+        """Return that of the last frame alone, ``f = 1``."""
+        recalled, worked = (None if part is None else part[-1:] for part in (self.recalled, self.worked))
+        return Views(
+            self.pictures[-1:], self.known[-1:], self.coarseness[-1:], self.distances[-1:], self.eyes[-1:], recalled,
+            worked,
+        )  # fmt: skip
+
+    def holds(
+        self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float, aim: AimNet | None = None
+    ) -> np.ndarray:  # fmt: skip
+        """Return which cells the hand has changed by each frame, see :func:`latentcraft.model.cells.hold`: ``float32
+        (f, 2, 6)``, NaN where it has changed none, or nobody knows which.
+
+        Args:
+            changes: what it does, ``(f, 2)``, 0 or 1.
+            spots: where, ``(f, 2, 3)``, NaN where that is not known. There, and by default, it is what is seen in the
+                middle of the view.
+            field_of_view: horizontal, degrees.
+            aim: says what is seen in the middle of the view; None goes by distances alone.
+        """
+        out = np.full((*changes.shape, HOLD), np.nan, np.float32)
+        _, height, width = self.known.shape
+        rays = pixel_rays(height, width, field_of_view)
+        for kind in np.flatnonzero(changes.any(0)):
+            spot = None
+            for frame, eye in enumerate(self.eyes):
+                if changes[frame, kind]:
+                    spot = None if spots is None or np.isnan(spots[frame, kind]).any() else spots[frame, kind]
+                    if spot is None and (face := face_seen(self.distances[frame], rays, eye)) is not None:
+                        if aim is not None:
+                            told = self.pictures[frame], self.distances[frame], eye, field_of_view
+                            face = aim.chosen(faces_ahead(eye), *told)
+                        spot = face.behind if kind == CHANGES.index("dug") else face.before
+                if spot is not None:
+                    out[frame, kind] = hold(spot, eye, field_of_view)
+        return out
