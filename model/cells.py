@@ -18,7 +18,7 @@ from einops import rearrange
 from torch import Tensor
 
 from latentcraft.model.actions import CHANGES
-from latentcraft.model.camera import axes
+from latentcraft.model.camera import EYE_HEIGHT, axes
 
 REACH = 5.0
 """Metres that a hand reaches, with some slack for distances that are guessed."""
@@ -30,6 +30,10 @@ MOST_OFF = 0.3
 """Largest difference of two distances, in their logarithm, that counts: beyond it another surface is seen."""
 FEWEST = 12
 """Known pixels around the middle without which nothing is said."""
+HALF, TALL = 0.3, 1.8
+"""Half the width of a body, and its height, metres."""
+STEP = 0.3
+"""How far a block may reach above where the feet are thought to be and yet be under them."""
 HOLD = 6
 """Numbers that tell a picture of a cell, see :func:`hold`."""
 SAMPLES = 2
@@ -66,6 +70,13 @@ def faces_ahead(eye: np.ndarray) -> list[Face]:
             found.append(Face(distance, axis, behind, before))
             plane += step
     return sorted(found, key=lambda face: face.distance)
+
+
+def has_room(face: Face, eye: np.ndarray) -> bool:
+    """Return whether a block before ``face`` would leave room for the body of who looks from ``eye (5,)``."""
+    low = face.before - np.array([eye[0], eye[1] - EYE_HEIGHT, eye[2]])
+    beside = abs(low[0] + 0.5) > 0.5 + HALF or abs(low[2] + 0.5) > 0.5 + HALF
+    return bool(beside or low[1] + 1 < STEP or low[1] > TALL)
 
 
 def face_seen(distances: np.ndarray, rays: np.ndarray, eye: np.ndarray) -> Face | None:

@@ -110,7 +110,9 @@ class Guesser:
                 ]  # fmt: skip
             if changes is None and self.scene.hand is not None:
                 changes = self.worked(self.scene.hand, places, last, actions, has_actions)
-        held = None if self.scene is None or places is None else in_hand(self.scene.matter, places, picture, actions)
+        held = None
+        if self.scene is not None and places is not None:
+            held = in_hand(self.scene.matter, places, picture, actions, shown)
         return self.judged(picture, last, there, actions, has_actions, views, seen, changes, spots, held, places)
 
     @torch.no_grad()

@@ -23,6 +23,8 @@ BEFORE = 0.1
 """Share by which something must be nearer than a cell to stand before it."""
 SAME = 0.1
 """Share by which something may be nearer than the far side of a cell and yet be behind it."""
+NEAR = 0.05
+"""Metres before the eye up to which nothing is drawn: it would be inside."""
 MOSTLY = 0.5
 """Share of a latent position that the hand has changed from which on it counts as such."""
 SOME = 0.25
@@ -59,7 +61,8 @@ def worked(
             looks[cell] = look(net, view, int(frame), corner, int(kind), max(0, int(slots[frame])), lens)
         colours, solid = looks[cell]
         enters, leaves = crossings(corner, np.einsum("ij,jhw->ihw", axes(eye[3], eye[4]), rays))
-        here = np.isfinite(enters.distance) & (out.distances[frame] > (1 - BEFORE) * enters.distance)
+        here = np.isfinite(enters.distance) & (enters.distance > NEAR)
+        here &= out.distances[frame] > (1 - BEFORE) * enters.distance
         met = enters if CHANGES[kind] == "placed" else leaves
         u, v = (met.place * TEXELS).astype(np.int64)
         out.worked[frame][here] = DRAWN

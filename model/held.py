@@ -14,6 +14,10 @@ from latentcraft.model.actions import BUTTON_INDEX, HOTBAR_SLOTS
 from latentcraft.model.matter import MatterNet
 from latentcraft.model.scene import UNKNOWN, Place
 
+STRANGE = 0.3
+"""Difference (of 2) from which on what is in the hand is none of the player's blocks."""
+FADED = 0.05
+"""By how much it may be less like the block that it is than like another one until that is shown again."""
 CHOOSING = [BUTTON_INDEX[f"hotbar.{slot + 1}"] for slot in range(HOTBAR_SLOTS)]
 
 
@@ -35,32 +39,44 @@ class Held(NamedTuple):
 
 
 def in_hand(
-    net: MatterNet | None, places: Sequence[Place | None], picture: Tensor, actions: Tensor
+    net: MatterNet | None, places: Sequence[Place | None], picture: Tensor, actions: Tensor,
+    shown: np.ndarray | None = None,
 ) -> Held | None:  # fmt: skip
     """Return what is in the hands, None where nobody knows what there could be.
 
     Args:
         net: knows the looks.
         places: of the worlds, which note the block; None: it is looked for.
-        picture: the last frames, ``(k, 3, H, W)``.
+        picture: the last frames as decoded, ``(k, 3, H, W)``.
         actions: ``(k, f, a)``, which choose.
+        shown: the last frames as they were shown, ``uint8 (k, H, W, 3)``: of a real start these tell blocks apart that
+            are alike as decoded.
     """
     if net is None:
         return None
-    seen = net.recognised(picture).cpu().numpy()
+    unlike = net.unlike(picture).cpu().numpy()
     before = [UNKNOWN if place is None else place.slot for place in places]
-    before = [found if slot == UNKNOWN else slot for slot, found in zip(before, seen.tolist(), strict=True)]
+    if UNKNOWN in before:
+        first = unlike
+        if shown is not None:
+            real = torch.from_numpy(shown).to(picture.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            first = net.unlike(real).cpu().numpy()
+        before = [
+            known if known != UNKNOWN else int(off.argmin()) if off.min() < STRANGE else UNKNOWN
+            for known, off in zip(before, first, strict=True)
+        ]
     pressed = actions[..., CHOOSING].cpu().numpy() > 0
     slots = np.empty(pressed.shape[:2], np.int64)
-    for index, first in enumerate(before):
-        slot = first
+    for index, begun in enumerate(before):
+        slot = begun
         for frame, chosen in enumerate(pressed[index]):
             slots[index, frame] = slot = int(chosen.argmax()) if chosen.any() else slot
         place = places[index]
         if place is not None:
             place.slot = slot
-    # Also where it was dreamed away in the meantime.
-    other = (slots != seen[:, None]) & (slots != UNKNOWN)
+    own = np.take_along_axis(unlike, np.maximum(slots, 0), 1)
+    faded = own > unlike.min(1, keepdims=True) + FADED  # it was dreamed away in the meantime
+    other = ((slots != np.array(before)[:, None]) | faded) & (slots != UNKNOWN)
     if not other.any():
         return Held(slots, picture[:, None], None)
     shape, looks = net.in_frame((picture.shape[2], picture.shape[3]))

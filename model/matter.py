@@ -34,8 +34,8 @@ WINDOW = 3 * SAMPLES
 """Such points along a side of what is looked at: the cell and its neighbours."""
 WHOLE = (6, 10)
 """Rows and columns that the whole view is averaged to."""
-UNLIKE = 0.35
-"""Mean difference (of 2) from which on a block in the hand is none of the player's."""
+PARTS = 4
+"""Along each side of the block in the hand by whose mean colours it is known: its pattern a dream may blur."""
 ALIKE = 0.12
 """Difference in the logarithm of distance up to which a point counts as seen."""
 
@@ -216,14 +216,20 @@ class MatterNet(nn.Module):
             looks = F.interpolate(looks, frame_size, mode="nearest-exact")
         return shape > 0.5, 2 * looks - 1
 
-    def recognised(self, picture: Tensor) -> Tensor:
-        """Return which block is in the hand in pictures ``(k, 3, H, W)``, ``int64 (k,)``: the one that looks most like
-        what is there; -1 where none does.
+    def unlike(self, picture: Tensor) -> Tensor:
+        """Return how much what is in the hand in pictures ``(k, 3, H, W)`` differs from each of the player's blocks, in
+        the mean colours of its parts, ``(k, HOTBAR_SLOTS)``: 0 to 2, and 2 where their looks are not known.
         """
         shape, looks = self.in_frame((picture.shape[2], picture.shape[3]))
         rows, columns = shape.nonzero().unbind(1)
         if not len(rows):
-            return torch.full((len(picture),), -1, device=picture.device)
-        off = (picture[:, None, :, rows, columns].float() - looks[:, :, rows, columns]).abs().mean((2, 3))
-        least, block = off.min(1)
-        return torch.where(least < UNLIKE, block, -1)
+            return torch.full((len(picture), HOTBAR_SLOTS), 2.0, device=picture.device)
+        box = slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
+        inside = shape[box].float()
+
+        def parts(pictures: Tensor) -> Tensor:
+            return F.adaptive_avg_pool2d(pictures[..., box[0], box[1]].float() * inside, PARTS)
+
+        share = F.adaptive_avg_pool2d(inside[None], PARTS)
+        off = (parts(picture)[:, None] - parts(looks)).abs().sum((2, 3, 4))
+        return off / (3 * share.sum())

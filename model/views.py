@@ -8,7 +8,7 @@ from latentcraft.model.actions import CHANGES
 from latentcraft.model.aim import AimNet
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.camera import pixel_rays
-from latentcraft.model.cells import HOLD, face_seen, faces_ahead, hold
+from latentcraft.model.cells import HOLD, face_seen, faces_ahead, has_room, hold
 from latentcraft.model.memory import widened
 
 DRAWN, OPEN = 1, 2
@@ -78,7 +78,10 @@ class Views(NamedTuple):
                     if spot is None and (face := face_seen(self.distances[frame], rays, eye)) is not None:
                         if aim is not None:
                             told = self.pictures[frame], self.distances[frame], eye, field_of_view
-                            face = aim.chosen(faces_ahead(eye), *told)
+                            faces = [one for one in faces_ahead(eye) if CHANGES[kind] == "dug" or has_room(one, eye)]
+                            if not faces:
+                                continue
+                            face = aim.chosen(faces, *told)
                         spot = face.behind if kind == CHANGES.index("dug") else face.before
                 if spot is not None:
                     out[frame, kind] = hold(spot, eye, field_of_view)

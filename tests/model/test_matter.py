@@ -9,7 +9,7 @@ import torch
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
 from latentcraft.model.aim import MOST, AimNet, laid_out, told_of
 from latentcraft.model.camera import EYE_HEIGHT, axes, pixel_rays
-from latentcraft.model.cells import face_seen, faces_ahead, hold
+from latentcraft.model.cells import face_seen, faces_ahead, has_room, hold
 from latentcraft.model.guess import Guess
 from latentcraft.model.handiwork import certain, dug_cells, settled, worked
 from latentcraft.model.held import Held, in_hand
@@ -236,7 +236,7 @@ def test_what_is_in_the_hand_is_seen_at_first_and_then_known():
     shown = chosen.shown_in(picture[:, None].expand(-1, 4, -1, -1, -1))
     assert torch.equal(shown[0, 1], picture[0]) and (shown[0, 2, :, 24:30, 40:46] == -1).all()
     assert not shown[0, 2, :, :24].any()
-    # The picture still shows the old one: what was chosen is shown again.
+    # The picture still shows the old one: what was chosen is shown again. A block much like it is left as it is.
     resting = in_hand(net, [place], picture, torch.zeros(1, 4, ACTION_SIZE))
     assert resting.slots.tolist() == [[0] * 4] and resting.new[0, :, 24:30, 40:46].all()
     assert in_hand(net, [None], picture, actions).slots.tolist() == [[5, 5, 0, 0]]
@@ -244,6 +244,8 @@ def test_what_is_in_the_hand_is_seen_at_first_and_then_known():
     nothing = torch.full_like(picture, 9.0)
     assert in_hand(net, [None], nothing, torch.zeros(1, 4, ACTION_SIZE)).slots.tolist() == [[UNKNOWN] * 4]
     assert in_hand(net, [None], nothing, torch.zeros(1, 4, ACTION_SIZE)).new is None
+    real = np.full((1, 32, 48, 3), 255, np.uint8)
+    assert in_hand(net, [None], picture, torch.zeros(1, 4, ACTION_SIZE), real).slots.tolist() == [[8] * 4]
     wider = net.in_frame((64, 96))
     assert wider[0].sum() == 4 * 36 and wider[1].shape == (HOTBAR_SLOTS, 3, 64, 96)
 
@@ -279,3 +281,13 @@ def test_a_place_keeps_what_is_in_the_hand_and_how_far_things_are():
     older = {name: part for name, part in place.save().items() if name not in ("slot", "kept")}
     other.restore(older)
     assert other.slot == UNKNOWN and not other.kept.any()
+
+
+def test_nobody_places_a_block_into_himself():
+    """Looking down from where one stands there is room only under the feet, or for who is in the air."""
+    eye = np.array([0.5, 1.62, 0.5, 0.0, 90.0])
+    down = {int(face.before[1]): face for face in faces_ahead(eye) if face.axis == 1}
+    assert not has_room(down[0], eye) and has_room(down[-1], eye)
+    assert has_room(down[0], eye + [0, 1.0, 0, 0, 0])
+    ahead = next(face for face in faces_ahead(np.array([0.5, 1.62, 0.5, 0.0, 20.0])) if face.before[2] >= 2)
+    assert has_room(ahead, eye)

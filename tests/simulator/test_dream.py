@@ -116,6 +116,19 @@ def test_a_later_action_changes_no_earlier_frame_and_this_one_changes_this_chunk
     assert not np.array_equal(first[3], second[3])
 
 
+def test_a_lead_belongs_to_the_context(tiny_checkpoint: Path):
+    """The dream of a start with a lead goes on from what the reference world showed at its end."""
+    dream, reference = DreamWorld(checkpoint=tiny_checkpoint), VoxelWorld(1, "free", (32, 48))
+    lead = actions(2, seed=3)[:, 0].reshape(8, 20)
+    start = Start(seed=5, lead=lead)
+    assert np.array_equal(dream.reset([start]), reference.reset([start]))
+    assert dream._places[0].eye[4] == pytest.approx(reference.game(0).pose[4])
+    begun = reference.reset([Start(seed=5, lead=lead)])
+    assert not np.array_equal(dream.reset([Start(seed=5)]), begun)
+    with pytest.raises(UserError, match="give it with a seed only"):
+        dream.reset([Start(lead=lead)])
+
+
 def test_reset_of_one_game_leaves_the_others_alone(tiny_checkpoint: Path):
     world = DreamWorld(num_worlds=2, checkpoint=tiny_checkpoint, steps=1)
     script = actions(4, worlds=2)

@@ -146,6 +146,26 @@ def test_history_is_the_warm_up():
     assert poses.shape == (WARMUP_CHUNKS * 4, 5) and tuple(poses[-1]) == world.game(0).pose
 
 
+def test_a_lead_is_played_before_the_game_begins():
+    """The game begins where playing the lead from the seed's start leads to; the history goes on through it."""
+    played, led = VoxelWorld(1, "free", (32, 48)), VoxelWorld(1, "free", (32, 48))
+    played.reset([Start(seed=SEED)])
+    acts = script(3)
+    frames = [played.step(part).frames[0] for part in acts]
+    lead = acts[:, 0].reshape(12, -1)
+    begun = led.reset([Start(seed=SEED, lead=lead)])
+    assert np.array_equal(begun[0], frames[-1])
+    history = led.history(0)
+    assert len(history.frames) == (WARMUP_CHUNKS + 3) * 4 and np.array_equal(history.actions[-12:], lead)
+    assert np.array_equal(history.frames[-12:], np.concatenate(frames))
+    assert np.array_equal(led.step(acts[0]).frames, played.step(acts[0]).frames)
+    led.reset([Start(seed=SEED)])
+    assert len(led.history(0).frames) == WARMUP_CHUNKS * 4
+    for bad, error in ((lead[:3], "whole chunks"), (lead[:, :4], "20"), (lead + np.nan, "finite|NaN")):
+        with pytest.raises(UserError, match=error):
+            led.reset([Start(seed=SEED, lead=bad)])
+
+
 def test_a_reset_with_a_bad_start_changes_nothing():
     world = VoxelWorld(num_worlds=2)
     world.reset([Start(seed=1), Start(seed=2)])
