@@ -112,7 +112,7 @@ class Guesser:
                 changes = self.worked(self.scene.hand, places, last, actions, has_actions)
         held = None
         if self.scene is not None and places is not None:
-            held = in_hand(self.scene.matter, places, picture, actions, shown)
+            held = in_hand(self.scene.matter, places, picture, actions, shown, there)
         return self.judged(picture, last, there, actions, has_actions, views, seen, changes, spots, held, places)
 
     @torch.no_grad()
@@ -144,7 +144,7 @@ class Guesser:
         known = has_actions[:, None].expand(b, t).flatten()
         done, where = (None if part is None else part.flatten(0, 1) for part in (changes, spots))
         acted = actions.flatten(0, 1)
-        held = None if self.scene is None else in_hand(self.scene.matter, [None] * (b * t), picture, acted)
+        held = None if self.scene is None else in_hand(self.scene.matter, [None] * (b * t), picture, acted, there=there)
         guess = self.judged(picture, last, there, acted, known, views, seen, done, where, held)
         return Guess(*(part.unflatten(0, (b, t)) for part in guess))
 

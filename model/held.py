@@ -40,7 +40,7 @@ class Held(NamedTuple):
 
 def in_hand(
     net: MatterNet | None, places: Sequence[Place | None], picture: Tensor, actions: Tensor,
-    shown: np.ndarray | None = None,
+    shown: np.ndarray | None = None, there: Tensor | None = None,
 ) -> Held | None:  # fmt: skip
     """Return what is in the hands, None where nobody knows what there could be.
 
@@ -51,6 +51,7 @@ def in_hand(
         actions: ``(k, f, a)``, which choose.
         shown: the last frames as they were shown, ``uint8 (k, H, W, 3)``: of a real start these tell blocks apart that
             are alike as decoded.
+        there: whether there is a last frame at all, ``bool (k,)``; None: there is.
     """
     if net is None:
         return None
@@ -61,9 +62,10 @@ def in_hand(
         if shown is not None:
             real = torch.from_numpy(shown).to(picture.device).permute(0, 3, 1, 2).float() / 127.5 - 1
             first = net.unlike(real).cpu().numpy()
+        past = [True] * len(before) if there is None else there.tolist()
         before = [
-            known if known != UNKNOWN else int(off.argmin()) if off.min() < STRANGE else UNKNOWN
-            for known, off in zip(before, first, strict=True)
+            known if known != UNKNOWN or not seen else int(off.argmin()) if off.min() < STRANGE else UNKNOWN
+            for known, off, seen in zip(before, first, past, strict=True)
         ]
     pressed = actions[..., CHOOSING].cpu().numpy() > 0
     slots = np.empty(pressed.shape[:2], np.int64)

@@ -246,6 +246,9 @@ def test_what_is_in_the_hand_is_seen_at_first_and_then_known():
     assert in_hand(net, [None], nothing, torch.zeros(1, 4, ACTION_SIZE)).new is None
     real = np.full((1, 32, 48, 3), 255, np.uint8)
     assert in_hand(net, [None], picture, torch.zeros(1, 4, ACTION_SIZE), real).slots.tolist() == [[8] * 4]
+    for there, slot in ((True, 8), (False, UNKNOWN)):
+        begun = in_hand(net, [None], picture, torch.zeros(1, 4, ACTION_SIZE), real, torch.tensor([there]))
+        assert begun.slots.tolist() == [[slot] * 4]
     wider = net.in_frame((64, 96))
     assert wider[0].sum() == 4 * 36 and wider[1].shape == (HOTBAR_SLOTS, 3, 64, 96)
 
