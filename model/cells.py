@@ -114,13 +114,20 @@ def passage(corner: np.ndarray, ways: np.ndarray) -> tuple[np.ndarray, np.ndarra
         corner: from the eye to the cell's lower corner, ``(3,)`` metres.
         ways: unit vectors in the world's axes.
     """
-    ways = np.where(np.abs(ways) < 1e-9, 1e-9, ways)
-    low = corner.reshape(3, *[1] * (ways.ndim - 1))
-    sides = np.stack([low / ways, (low + 1) / ways])
-    first, last = sides.min(0), sides.max(0)
+    first, last = slabs(corner, ways)
     enters, leaves = first.max(0), last.min(0)
     meets = (enters < leaves) & (leaves > 0)
     return np.where(meets, enters, np.inf), np.where(meets, leaves, np.inf), first.argmax(0)
+
+
+def slabs(corner: np.ndarray, ways: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far along each of ``ways`` it comes between a cell's two planes across each axis, and how far out from
+    between them again, ``(3, ...)``; arguments as for :func:`passage`.
+    """
+    ways = np.where(np.abs(ways) < 1e-9, 1e-9, ways)
+    low = corner.reshape(3, *[1] * (ways.ndim - 1))
+    sides = np.stack([low / ways, (low + 1) / ways])
+    return sides.min(0), sides.max(0)
 
 
 def hold(spot: np.ndarray, eye: np.ndarray, field_of_view: float) -> np.ndarray:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from latentcraft.model.actions import CHANGES
-from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.camera import axes
 from latentcraft.model.guess import Guess
 from latentcraft.model.held import Held
 from latentcraft.model.matter import TEXELS, MatterNet, crossings, overview, surroundings
-from latentcraft.model.views import DRAWN, OPEN, Views
+from latentcraft.model.views import DRAWN, OPEN, Views, share_of
 
 BEFORE = 0.1
 """Share by which something must be nearer than a cell to stand before it."""
@@ -99,14 +98,6 @@ def dug_cells(holds: np.ndarray, eyes: np.ndarray) -> list[np.ndarray]:
     dug = holds[:, CHANGES.index("dug"), :3]
     there = ~np.isnan(dug[:, 0])
     return list(np.unique(np.rint(dug[there] + eyes[there, :3]), axis=0))
-
-
-def share_of(mask: np.ndarray) -> np.ndarray:
-    """Return which share of every latent position is in a ``mask (f, H, W)``, ``(f, h, w)``."""
-    f, height, width = mask.shape
-    cells = (f, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
-    share: np.ndarray = mask.reshape(cells).mean((2, 4))
-    return share
 
 
 def certain(views: Sequence[Views | None], held: Held | None, last: Tensor) -> Tensor | None:

@@ -38,6 +38,16 @@ class Held(NamedTuple):
         return torch.where(torch.from_numpy(self.new).to(pictures.device)[:, :, None], self.looks, pictures)
 
 
+def slots_of(actions: np.ndarray, before: int = 0) -> np.ndarray:
+    """Return which block is in the hand after each of ``actions (t, a)``, ``int64 (t,)``; ``before`` the first of them,
+    by default what a recording begins with.
+    """
+    slot, slots = before, np.empty(len(actions), np.int64)
+    for tick, pressed in enumerate(actions[:, CHOOSING] > 0):
+        slots[tick] = slot = int(pressed.argmax()) if pressed.any() else slot
+    return slots
+
+
 def in_hand(
     net: MatterNet | None, places: Sequence[Place | None], picture: Tensor, actions: Tensor,
     shown: np.ndarray | None = None, there: Tensor | None = None,
@@ -67,15 +77,10 @@ def in_hand(
             known if known != UNKNOWN or not seen else int(off.argmin()) if off.min() < STRANGE else UNKNOWN
             for known, off, seen in zip(before, first, past, strict=True)
         ]
-    pressed = actions[..., CHOOSING].cpu().numpy() > 0
-    slots = np.empty(pressed.shape[:2], np.int64)
-    for index, begun in enumerate(before):
-        slot = begun
-        for frame, chosen in enumerate(pressed[index]):
-            slots[index, frame] = slot = int(chosen.argmax()) if chosen.any() else slot
-        place = places[index]
+    slots = np.stack([slots_of(*each) for each in zip(actions.cpu().numpy(), before, strict=True)])
+    for place, row in zip(places, slots, strict=True):
         if place is not None:
-            place.slot = slot
+            place.slot = int(row[-1])
     own = np.take_along_axis(unlike, np.maximum(slots, 0), 1)
     faded = own > unlike.min(1, keepdims=True) + FADED  # it was dreamed away in the meantime
     other = ((slots != np.array(before)[:, None]) | faded) & (slots != UNKNOWN)

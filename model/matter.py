@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from latentcraft.model.actions import CHANGES, HOTBAR_SLOTS
 from latentcraft.model.aim import AimNet, laid_out
+from latentcraft.model.cells import slabs
 
 FACES = 6
 """Of a cell: the lower and the upper one across x, across y, across z."""
@@ -80,10 +81,8 @@ def crossings(corner: np.ndarray, ways: np.ndarray) -> tuple[Crossing, Crossing]
         corner: from the eye to the cell's lower corner, ``(3,)`` metres.
         ways: unit vectors in the world's axes, ``(3, ...)``.
     """
-    ways = np.where(np.abs(ways) < 1e-9, 1e-9, ways)
+    first, last = slabs(corner, ways)
     low = corner.reshape(3, *[1] * (ways.ndim - 1))
-    sides = np.stack([low / ways, (low + 1) / ways])  # (2, 3, ...)
-    first, last = sides.min(0), sides.max(0)
     meets = (first.max(0) < last.min(0)) & (last.min(0) > 0)
     found = []
     for along, axis, beyond in ((first.max(0), first.argmax(0), ways < 0), (last.min(0), last.argmin(0), ways > 0)):

@@ -15,6 +15,14 @@ DRAWN, OPEN = 1, 2
 """What the hand's work in a view may be: drawn as matter, or laid open what was seen behind it."""
 
 
+def share_of(mask: np.ndarray) -> np.ndarray:
+    """Return which share of every latent position is in a ``mask (f, H, W)``, ``(f, h, w)``."""
+    f, height, width = mask.shape
+    cells = (f, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
+    share: np.ndarray = mask.reshape(cells).mean((2, 4))
+    return share
+
+
 class Views(NamedTuple):
     """What one world remembers of the coming chunk's views."""
 
@@ -41,9 +49,7 @@ class Views(NamedTuple):
         """
         if self.recalled is None:
             return None
-        f, height, width = self.known.shape
-        cells = (f, height // DOWNSAMPLING, DOWNSAMPLING, width // DOWNSAMPLING, DOWNSAMPLING)
-        old, new = (part.reshape(cells).mean((2, 4)) > 0.25 for part in (self.known & ~self.recalled, self.recalled))
+        old, new = (share_of(part) > 0.25 for part in (self.known & ~self.recalled, self.recalled))
         return np.stack([widened(left) & right for left, right in zip(old, new, strict=True)])
 
     def last(self) -> "Views":

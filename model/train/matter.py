@@ -23,7 +23,7 @@ from latentcraft.model.cells import face_seen, faces_ahead
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.episodes import Episode, read_all, read_distances
 from latentcraft.model.guesser import Guesser
-from latentcraft.model.held import CHOOSING
+from latentcraft.model.held import slots_of
 from latentcraft.model.matter import TEXELS, MatterConfig, MatterNet, crossings, overview, surroundings
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train.ranks import ALONE, Ranks
@@ -131,14 +131,6 @@ class _Blocks:
         shape: np.ndarray = np.logical_and(seen > MOVES * max(1.0, seen.max()), (self.count > 0).all(0))
         shape &= looks.std(0).mean(-1) > DIFFERS
         return torch.from_numpy(shape), torch.from_numpy(looks / 255).permute(0, 3, 1, 2).float()
-
-
-def slots_of(actions: np.ndarray) -> np.ndarray:
-    """Return which block is in the hand after each of ``actions (t, a)``, the first of them at the beginning."""
-    slot, slots = 0, np.empty(len(actions), np.int64)
-    for tick, pressed in enumerate(actions[:, CHOOSING] > 0):
-        slots[tick] = slot = int(pressed.argmax()) if pressed.any() else slot
-    return slots
 
 
 @torch.no_grad()

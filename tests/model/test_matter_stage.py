@@ -9,9 +9,10 @@ from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, CHANGES, HOTBAR
 from latentcraft.model.aim import MOST
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.episodes import list_episodes
+from latentcraft.model.held import slots_of
 from latentcraft.model.matter import FACES, TEXELS, MatterConfig
 from latentcraft.model.optimizer import OptimizerConfig
-from latentcraft.model.train.matter import PIXELS, MatterStage, MatterStageConfig, gather, slots_of
+from latentcraft.model.train.matter import PIXELS, MatterStage, MatterStageConfig, gather
 
 SIZE = (48, 80)
 
