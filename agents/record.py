@@ -37,6 +37,8 @@ TASK_MIX = {"free": 0.40, "chop": 0.15, "navigate": 0.10, "navigate-shaped": 0.1
 """Share of episodes of each task when ``task=mix``."""
 DEPTH_EVERY = 7
 """Ticks between frames whose distances are recorded too."""
+BLOCKS_EVERY = 32
+"""Ticks between frames around which the blocks are recorded."""
 MIN_TICKS = 40
 """A task that ends sooner is played on until here: shorter clips are of no use to training."""
 TICKS_AFTER_END = 8
@@ -232,7 +234,8 @@ def _world_steps(
     frames = world.reset([Start(seed=seed)])[0]
     before = frames[-1]
     pose = last_pose = explorer.pose(world)
-    measure = getattr(world, "distances", None)  # the reference world knows how far everything is
+    # The reference world knows how far everything is, and of what.
+    measure, tell = getattr(world, "distances", None), getattr(world, "surroundings", None)
     while True:
         actions = explorer.act(world) if player is None else player.act(world, frames)
         assert actions is not None  # scripts end, and are refused
@@ -243,18 +246,22 @@ def _world_steps(
         changes, spots = (info.get(name, [None] * len(actions)) for name in ("changes", "spots"))
         if pose is not None:  # a path has no seam where the map has one
             path = unwrapped(np.concatenate([[last_pose], poses]))[1:]
-            spots = spots + (path - poses)[:, None, :3]
+            seam = (path - poses)[:, :3]
+            spots = spots + seam[:, None]
             poses, last_pose = path, path[-1]
         if not writer.length:
             writer.first(before, pose=pose, caption=caption)
         for i, action in enumerate(actions):
             reward, terminated = float(chunk.rewards[0, i]), bool(chunk.terminated[0, i])
-            distance = None
+            distance = blocks = None
             if measure is not None and i == len(actions) - 1 and writer.length % DEPTH_EVERY < len(actions):
                 distance = measure()
+            if tell is not None and i == len(actions) - 1 and writer.length % BLOCKS_EVERY < len(actions):
+                corner, kinds = tell()
+                blocks = corner + np.rint(seam[i]).astype(np.int64), kinds
             writer.add(
                 action, chunk.frames[0, i], reward=reward, terminated=terminated, pose=poses[i], caption=caption,
-                distance=distance, changes=changes[i], spots=spots[i],
+                distance=distance, changes=changes[i], spots=spots[i], blocks=blocks,
             )  # fmt: skip
             yield action, reward, terminated
 

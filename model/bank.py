@@ -30,6 +30,8 @@ GAIN, TINT = 1.5, 1.06
 least."""
 PITCH = 10.0
 """Degrees of difference in pitch that count as much as a tenth of colour everywhere."""
+HEADING, OFF = 8.0, 30.0
+"""Likewise in heading; and degrees from which on a picture shows too little of the view."""
 ELSEWHERE = 0.05
 """How much known cells count that are not close to unknown ones."""
 REACH = 24.0
@@ -96,7 +98,9 @@ class Bank(nn.Module):
         same[index] = False
         return torch.cat([torch.tensor([index]), torch.nonzero(same).flatten()])
 
-    def match(self, look: Tensor, known: Tensor, pitch: float, avoided: Tensor) -> Match:
+    def match(
+        self, look: Tensor, known: Tensor, pitch: float, avoided: Tensor, yaw: float | None = None
+    ) -> Match:  # fmt: skip
         """Return the picture that goes on best from what is known, its colours scaled to fit (gain compensation: Brown
         and Lowe, "Automatic panoramic image stitching using invariant features", IJCV 2007).
 
@@ -105,6 +109,8 @@ class Bank(nn.Module):
             known: how much of each cell is known, ``(rows, columns)``.
             pitch: of the view, degrees.
             avoided: places that are not to be recalled, ``int32 (m,)``.
+            yaw: of the view, degrees, where pictures are only turned by quarters: they may be off by less than
+                :data:`OFF`. None: they look the same way in any case.
         """
         if self._compared is None:
             self._compared = self.looks.flatten(1, 2).float() / 255
@@ -118,8 +124,12 @@ class Bank(nn.Module):
         for mirrored in (False, True):
             axes = (1,) if mirrored else ()
             error, gain = compared(look.flip(axes).flatten(0, 1), weight.flip(axes).flatten(), self._compared)
-            best = int((error + tilted).argmin())
-            found.append((float(error[best] + tilted[best]), Match(best, mirrored, gain[best])))
+            cost = error + tilted
+            if yaw is not None:
+                off = (yaw - (-1 if mirrored else 1) * self.eyes[:, 3] + 45) % 90 - 45
+                cost = torch.where(off.abs() < OFF, cost + 0.01 * (off / HEADING).square(), torch.inf)
+            best = int(cost.argmin())
+            found.append((float(cost[best]), Match(best, mirrored, gain[best])))
         return min(found, key=lambda pair: pair[0])[1]
 
 

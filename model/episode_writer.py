@@ -5,7 +5,7 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from latentcraft.errors import UserError
 from latentcraft.files import replacing
 from latentcraft.model.actions import BUTTONS, CHANGES, PITCH, YAW, noop
-from latentcraft.model.episodes import AT, DEPTH, FRAMES_PER_SECOND, base_of, beside
+from latentcraft.model.episodes import AT, BLOCKS, DEPTH, FRAMES_PER_SECOND, base_of, beside
 
 ENCODER = {"preset": "superfast", "crf": "15"}
 """libx264's options. On recorded frames 41 dB, which is where halving the colour's resolution ends anyway, at 2.2 kB
@@ -61,6 +61,7 @@ class EpisodeWriter:
         self._task, self._caption = task, ""
         self._pose: list[float] | None = None
         self._distances: dict[int, np.ndarray] = {}
+        self._blocks: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._tells = False
         self._stack = ExitStack()
         self._reformatter = VideoReformatter()
@@ -116,6 +117,7 @@ class EpisodeWriter:
         distance: np.ndarray | None = None,
         changes: Sequence[bool] | None = None,
         spots: np.ndarray | None = None,
+        blocks: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """Write an action and the frame it led to.
 
@@ -129,7 +131,10 @@ class EpisodeWriter:
             distance: of each pixel, ``float (H, W)``, see the module's docstring.
             changes: which of :data:`CHANGES` the tick brought; None where the world does not tell.
             spots: where, ``(2, 3)``, see :data:`CHANGES`; None, or not finite, where the world does not tell.
+            blocks: around the eye: lower corner ``int64 (3,)`` and kinds ``uint8 (X, Y, Z)``, always as many.
         """
+        if blocks is not None:
+            self._blocks[self.length] = blocks
         if distance is not None:
             self._distances[self.length] = distance.astype(np.float16)
         self._write_line(action, reward, terminated, changes, spots)
@@ -176,7 +181,10 @@ class EpisodeWriter:
                 self._container.close()
                 self._video.close()
                 if self._distances:
-                    self._write_distances()
+                    self._write_arrays(DEPTH, self._distances, distance=list(self._distances.values()))
+                if self._blocks:
+                    corners, kinds = zip(*self._blocks.values(), strict=True)
+                    self._write_arrays(BLOCKS, self._blocks, corner=corners, blocks=kinds)
                 # Before either rename, so that a full disk cannot leave a new video beside an older jsonl.
                 self._lines.flush()
                 os.fsync(self._lines.fileno())
@@ -186,16 +194,17 @@ class EpisodeWriter:
             self._stack.__exit__(type(problem), problem, problem.__traceback__)
             raise
         self._stack.__exit__(kind, error, trace)
-        if error is None and not self._distances:  # an episode this one took the place of may have had some
-            beside(self.path, DEPTH).unlink(missing_ok=True)
+        for suffix, there in ((DEPTH, self._distances), (BLOCKS, self._blocks)):
+            if error is None and not there:  # an episode this one took the place of may have had some
+                beside(self.path, suffix).unlink(missing_ok=True)
 
-    def _write_distances(self) -> None:
-        """Write what distances there are."""
+    def _write_arrays(self, suffix: str, index: Iterable[int], **columns: Sequence[np.ndarray]) -> None:
+        """Write what is told of some frames beside the episode."""
         # Entered last, it is renamed first; and removed with the rest should anything still fail.
-        temporary = self._stack.enter_context(replacing(beside(self.path, DEPTH)))
+        temporary = self._stack.enter_context(replacing(beside(self.path, suffix)))
         with temporary.open("wb") as file:
-            index = np.array(list(self._distances), np.int64)
-            np.savez_compressed(file, index=index, distance=np.stack(list(self._distances.values())))
+            stacked: dict[str, Any] = {name: np.stack(column) for name, column in columns.items()}
+            np.savez_compressed(file, index=np.array(list(index), np.int64), **stacked)
 
 
 def _close_quietly(file: Any) -> None:

@@ -22,6 +22,11 @@ and ``distance`` ``float16 (k, H, W)``, metres along each pixel's ray from the e
 held block, a crosshair), :data:`latentcraft.model.camera.SKY` for the sky. A world whose episodes have them and
 ``pose`` can be learned with a memory of places.
 
+**Blocks** around the eye, of worlds that are grids of cubes a metre wide and tell, may lie in ``NAME.blocks.npz``:
+``index`` ``int64 (k,)``, the frames, ``corner`` ``int64 (k, 3)``, the lower corner (x, y, z) of a box of cells, in the
+metres of the poses, and ``blocks`` ``uint8 (k, X, Y, Z)``, the kind of block in each; 0 is air. A world whose episodes
+have them can be learned with a map of blocks (blockmap.py).
+
 An episode exists if and only if its jsonl exists: the writer renames everything else first and the jsonl last.
 """
 
@@ -53,6 +58,8 @@ from latentcraft.model.actions import (
 FRAMES_PER_SECOND = 20
 DEPTH = ".depth.npz"
 """Suffix of an episode's distances."""
+BLOCKS = ".blocks.npz"
+"""Suffix of the blocks around its eye."""
 VPT_CAMERA = 360 / 2400
 """Degrees a pixel of mouse movement turns in VPT's recordings."""
 VPT_SLACK = 20
@@ -116,6 +123,26 @@ def read_distances(path: Path | str) -> tuple[np.ndarray, np.ndarray] | None:
     if index.ndim != 1 or distance.ndim != 3 or len(index) != len(distance):
         raise UserError(f"{file} does not hold index (k,) and distance (k, H, W); delete it or record again")
     return index, distance
+
+
+def read_blocks(path: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return frame numbers ``int64 (k,)``, corners ``int64 (k, 3)`` and blocks ``uint8 (k, X, Y, Z)`` of an episode,
+    None if it has none; see the module's docstring.
+
+    Raises:
+        UserError: the file is torn or foreign.
+    """
+    file = beside(base_of(path), BLOCKS)
+    if not file.exists():
+        return None
+    try:
+        with np.load(file) as arrays:
+            index, corner, blocks = arrays["index"], arrays["corner"], arrays["blocks"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError(f"cannot read the blocks {file} ({error}); delete it or record the episode again") from error
+    if corner.shape != (*index.shape, 3) or blocks.ndim != 4 or len(blocks) != len(index):
+        raise UserError(f"{file} does not hold index (k,), corner (k, 3), blocks (k, X, Y, Z); delete it")
+    return index, corner, blocks
 
 
 def list_episodes(directory: Path | str) -> list[Path]:

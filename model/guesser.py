@@ -21,7 +21,7 @@ from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.hand import HandNet
-from latentcraft.model.handiwork import certain, dug_cells, settled, worked
+from latentcraft.model.handiwork import certain, changed_cells, settled, worked
 from latentcraft.model.held import Held, in_hand
 from latentcraft.model.matter import MatterNet
 from latentcraft.model.motion import Flow, Found, Motion, judge, sample
@@ -108,6 +108,7 @@ class Guesser:
                     recall(self.bank, self.autoencoder, self.scene.depth, place, view)
                     for place, view in zip(places, views, strict=True)
                 ]  # fmt: skip
+            views = self.guessed(self.scene, places, views)
             if changes is None and self.scene.hand is not None:
                 changes = self.worked(self.scene.hand, places, last, actions, has_actions)
         held = None
@@ -182,6 +183,7 @@ class Guesser:
                 self.scene, places, Seen(*(part[here] for part in seen)), past[:, index, -1], there[:, index],
                 actions[:, index], has_actions, eyes[:, index], predict=predict,
             )  # fmt: skip
+            views[here] = self.guessed(self.scene, places, views[here])
         return views, seen
 
     @torch.no_grad()
@@ -219,6 +221,21 @@ class Guesser:
 
         list(POOL.map(sharpen, range(len(places))))
         return Shown(frames, picture)
+
+    @staticmethod
+    def guessed(
+        scene: Scene, places: Sequence[Place | None], views: Sequence[Views | None]
+    ) -> list[Views | None]:  # fmt: skip
+        """Return ``views`` with what maps of blocks guess where nobody has looked, nor anything was recalled."""
+        out = list(views)
+        if scene.completion is None:
+            return out
+        for index, (place, view) in enumerate(zip(places, views, strict=True)):
+            if place is not None and view is not None:
+                if view.recalled is not None:
+                    place.complete(scene.completion)
+                out[index] = place.guess_ahead()
+        return out
 
     @staticmethod
     def look(depth: DepthNet, picture: Tensor, pitches: Tensor) -> Seen:
@@ -282,6 +299,8 @@ class Guesser:
             place.remember(seen.pictures[index], seen.distances[index], float(seen.pitches[index]))
 
         list(POOL.map(remember, zip(walking, going, strict=True)))
+        for place in going:
+            place.complete(scene.completion)
         if given is None or predict:
             paths = predicted_eyes(scene, going, last[walking], actions[walking])
         else:
@@ -315,7 +334,7 @@ class Guesser:
             changes = torch.zeros(*actions.shape[:2], len(CHANGES), device=picture.device)
         # Who does not know the actions is not told what they did either.
         changes = changes.nan_to_num() * has_actions[:, None, None]
-        holds, doubtful = self.holds(views, changes, spots), changes
+        holds, doubtful = self.holds(views, changes, spots, places), changes
         if held is not None and self.scene is not None and self.scene.matter is not None:
             views = self.made(self.scene.matter, views, holds, held, places)
             seen_to = torch.tensor([view is not None and view.worked is not None for view in views])
@@ -338,10 +357,17 @@ class Guesser:
                 continue
             hold = holds[index].cpu().numpy()
             behind = None
-            if place is not None and (cells := dug_cells(hold, view.eyes)):
-                for cell in cells:
+            if place is not None:
+                for cell in changed_cells(hold, view.eyes, "dug"):
                     place.memory.carve(cell)
-                behind = views_of([place], view.eyes[None])[0]
+                    place.make(cell, 0)
+                if self.scene is not None and self.scene.completion is not None:
+                    block = int(self.scene.completion.placed[max(0, int(held.slots[index][-1]))])
+                    for cell in changed_cells(hold, view.eyes, "placed"):
+                        if block:
+                            place.make(cell, block)
+                views_of([place], view.eyes[None])
+                behind = place.guess_ahead()
             height, width = view.known.shape[1:]
             rays = pixel_rays(height, width, float(hold[told[index]][0, 5]))
             out[index] = worked(net, view, hold, held.slots[index], rays, behind)
@@ -349,7 +375,10 @@ class Guesser:
                 place.ahead = out[index]
         return out
 
-    def holds(self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None) -> Tensor:
+    def holds(
+        self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None,
+        places: Sequence[Place | None] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return which cells the hand changes in each of ``views``, ``(k, f, 2, 6)``; see :meth:`Views.holds`."""
         holds = no_holds(changes)
         for index, view in enumerate(views):
@@ -357,7 +386,9 @@ class Guesser:
                 where = None if spots is None else spots[index].cpu().numpy()
                 lens, matter = self.scene.config.depth.field_of_view, self.scene.matter
                 aim = None if matter is None else matter.aim
-                holds[index] = torch.from_numpy(view.holds(changes[index].cpu().numpy(), where, lens, aim))
+                place = None if places is None else places[index]
+                blocks = None if place is None else place.blocks
+                holds[index] = torch.from_numpy(view.holds(changes[index].cpu().numpy(), where, lens, aim, blocks))
         return holds
 
 

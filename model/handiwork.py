@@ -54,17 +54,24 @@ def worked(
     looks: dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]] = {}
     for frame, kind in np.argwhere(told):
         eye, corner = view.eyes[frame], holds[frame, kind, :3].astype(np.float64)
-        cell = (int(kind), *(int(part) for part in np.rint(corner + eye[:3])))
-        if cell not in looks:
-            lens = float(holds[frame, kind, 5])
-            looks[cell] = look(net, view, int(frame), corner, int(kind), max(0, int(slots[frame])), lens)
-        colours, solid = looks[cell]
         enters, leaves = crossings(corner, np.einsum("ij,jhw->ihw", axes(eye[3], eye[4]), rays))
         here = np.isfinite(enters.distance) & (enters.distance > NEAR)
         here &= out.distances[frame] > (1 - BEFORE) * enters.distance
         met = enters if CHANGES[kind] == "placed" else leaves
         u, v = (met.place * TEXELS).astype(np.int64)
         out.worked[frame][here] = DRAWN
+        if behind is not None and behind.mapped is not None:  # a map of blocks knows
+            shown = here & behind.mapped[frame]
+            for part, source in zip(out[:4], behind[:4], strict=True):
+                part[frame][shown] = source[frame][shown]
+            here = here & ~shown
+            if not here.any():
+                continue
+        cell = (int(kind), *(int(part) for part in np.rint(corner + eye[:3])))
+        if cell not in looks:
+            lens = float(holds[frame, kind, 5])
+            looks[cell] = look(net, view, int(frame), corner, int(kind), max(0, int(slots[frame])), lens)
+        colours, solid = looks[cell]
         if CHANGES[kind] == "dug" and behind is not None:
             seen = behind.known[frame] & (behind.distances[frame] > (1 - SAME) * leaves.distance)
             open_ = here & seen & ~solid[met.face, v, u]
@@ -93,11 +100,11 @@ def look(
     return painted.numpy(), (solid[0] > 0).numpy()
 
 
-def dug_cells(holds: np.ndarray, eyes: np.ndarray) -> list[np.ndarray]:
-    """Return the lower corners ``(3,)`` of the cells that are dug, as ``holds (f, 2, 6)`` from ``eyes (f, 5)`` say."""
-    dug = holds[:, CHANGES.index("dug"), :3]
-    there = ~np.isnan(dug[:, 0])
-    return list(np.unique(np.rint(dug[there] + eyes[there, :3]), axis=0))
+def changed_cells(holds: np.ndarray, eyes: np.ndarray, change: str) -> list[np.ndarray]:
+    """Return the lower corners ``(3,)`` of cells with a ``change``, as ``holds (f, 2, 6)`` from ``eyes (f, 5)`` say."""
+    corners = holds[:, CHANGES.index(change), :3]
+    there = ~np.isnan(corners[:, 0])
+    return list(np.unique(np.rint(corners[there] + eyes[there, :3]), axis=0))
 
 
 def certain(views: Sequence[Views | None], held: Held | None, last: Tensor) -> Tensor | None:
@@ -111,12 +118,15 @@ def certain(views: Sequence[Views | None], held: Held | None, last: Tensor) -> T
     """
     work = {at: view.worked for at, view in enumerate(views) if view is not None and view.worked is not None}
     new = None if held is None else held.new
-    if not work and new is None:
+    shown = {at: view.mapped for at, view in enumerate(views) if view is not None and view.mapped is not None}
+    if not work and not shown and new is None:
         return None
-    frames = len(next(iter(work.values()))) if new is None else len(new[0])
+    frames = len(next(iter((work or shown).values()))) if new is None else len(new[0])
     sure = np.zeros((len(views), frames, *last.shape[1:3]), np.bool_)
     for index, done in work.items():
         sure[index] = share_of(done > 0) > MOSTLY
+    for index, part in shown.items():
+        sure[index] |= share_of(part) > MOSTLY
     if new is not None:
         for index, part in enumerate(new):
             sure[index] |= share_of(part) > SOME

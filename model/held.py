@@ -18,6 +18,11 @@ STRANGE = 0.3
 """Difference (of 2) from which on what is in the hand is none of the player's blocks."""
 FADED = 0.05
 """By how much it may be less like the block that it is than like another one until that is shown again."""
+AT_REST = 6
+"""Ticks after the last stroke from which on the hand rests."""
+DARKEST, LIGHTEST = 0.4, 1.3
+"""Bounds of the light in which a block is held, beside the average one."""
+STRIKING = [BUTTON_INDEX["attack"], BUTTON_INDEX["use"]]
 CHOOSING = [BUTTON_INDEX[f"hotbar.{slot + 1}"] for slot in range(HOTBAR_SLOTS)]
 
 
@@ -29,7 +34,8 @@ class Held(NamedTuple):
     looks: Tensor
     """How that looks in the hand, ``(k, f, 3, H, W)``; anything where nothing is new."""
     new: np.ndarray | None
-    """Where it is another one than in the last picture, ``bool (k, f, H, W)``; None if nowhere."""
+    """Where it is shown anew, ``bool (k, f, H, W)``: it is another one than in the last picture, or rests, when nothing
+    but dreaming could change it; None if nowhere."""
 
     def shown_in(self, pictures: Tensor) -> Tensor:
         """Return ``pictures (k, f, 3, H, W)`` with what is new in the hand."""
@@ -72,7 +78,15 @@ def in_hand(
         if shown is not None:
             real = torch.from_numpy(shown).to(picture.device).permute(0, 3, 1, 2).float() / 127.5 - 1
             first = net.unlike(real).cpu().numpy()
+            first_seen = real
+        else:
+            first_seen = picture.float()
         past = [True] * len(before) if there is None else there.tolist()
+        shape, looks = net.in_frame((picture.shape[2], picture.shape[3]))
+        for place, off, seen, one in zip(places, first, past, first_seen, strict=True):
+            if place is not None and place.slot == UNKNOWN and seen and off.min() < STRANGE and shape.any():
+                share = (one[:, shape] + 1).mean() / (looks[int(off.argmin())][:, shape] + 1).mean().clamp(min=1e-3)
+                place.light = float(share.clamp(DARKEST, LIGHTEST))
         before = [
             known if known != UNKNOWN or not seen else int(off.argmin()) if off.min() < STRANGE else UNKNOWN
             for known, off, seen in zip(before, first, past, strict=True)
@@ -83,9 +97,24 @@ def in_hand(
             place.slot = int(row[-1])
     own = np.take_along_axis(unlike, np.maximum(slots, 0), 1)
     faded = own > unlike.min(1, keepdims=True) + FADED  # it was dreamed away in the meantime
-    other = ((slots != np.array(before)[:, None]) | faded) & (slots != UNKNOWN)
+    other = (slots != np.array(before)[:, None]) | faded | resting(places, actions)
+    other &= slots != UNKNOWN
     if not other.any():
         return Held(slots, picture[:, None], None)
     shape, looks = net.in_frame((picture.shape[2], picture.shape[3]))
+    light = torch.tensor([1.0 if place is None else place.light for place in places], device=picture.device)
+    lit = (looks[torch.from_numpy(slots).clamp(min=0)] + 1) * light[:, None, None, None, None] - 1
     new = other[:, :, None, None] & shape.cpu().numpy()
-    return Held(slots, looks[torch.from_numpy(slots).clamp(min=0)].to(picture.dtype), new)
+    return Held(slots, lit.clamp(-1, 1).to(picture.dtype), new)
+
+
+def resting(places: Sequence[Place | None], actions: Tensor) -> np.ndarray:
+    """Return in which frames hands rest that were last seen at rest, ``bool (k, f)``; places note how long."""
+    struck = actions[..., STRIKING].gt(0).any(-1).cpu().numpy()
+    out = np.zeros(struck.shape, np.bool_)
+    for place, row, strokes in zip(places, out, struck, strict=True):
+        if place is not None:
+            for frame, stroke in enumerate(strokes):
+                place.rests = 0 if stroke else place.rests + 1
+                row[frame] = place.rests > AT_REST
+    return out

@@ -43,11 +43,13 @@ class View:
         """Pixels of this view per pixel of the picture that shows it, ``float32 (H, W)``: 1 is as sharp as seen."""
         self.source = np.full((height, width), -1, np.int32)
         """Which pixel of which picture is seen, see :func:`latentcraft.model.points.draw`; -1 for none."""
+        self.mapped = np.zeros((height, width), np.bool_)
+        """What is not remembered but shown from a map of blocks (blockmap.py), ``bool (H, W)``."""
 
     @property
     def known(self) -> np.ndarray:
         """``bool (H, W)``."""
-        return self.source >= 0
+        return (self.source >= 0) | self.mapped
 
 
 class Memory:
@@ -91,17 +93,21 @@ class Memory:
             )  # fmt: skip
         return view
 
-    def behind(self, view: View, grids: np.ndarray, elsewhere: float) -> np.ndarray:
+    def behind(self, view: View, grids: np.ndarray, elsewhere: float, mapped: float) -> np.ndarray:
         """Return what ``grids``, :attr:`sure` or :attr:`clear`, say of the pictures behind ``view``, ``float32 (h, w)``
-        on the grid of the latents; ``elsewhere`` where it shows none.
+        on the grid of the latents; ``elsewhere`` where it shows none, ``mapped`` where it shows a map.
         """
-        height, width = view.source.shape
         rows, columns = grids.shape[1:]
-        number, place = np.divmod(view.source, height * width)
-        row, column = np.divmod(place, width)
-        found = np.where(view.known, grids[number, row // DOWNSAMPLING, column // DOWNSAMPLING], elsewhere)
+        found = self.pixels_of(view, grids, np.where(view.mapped, mapped, elsewhere))
         cells: np.ndarray = found.reshape(rows, DOWNSAMPLING, columns, DOWNSAMPLING).mean((1, 3)).astype(np.float32)
         return cells
+
+    def pixels_of(self, view: View, grids: np.ndarray, elsewhere: np.ndarray | float) -> np.ndarray:
+        """Return what ``grids`` (see :meth:`behind`) say of the pictures behind each pixel, ``float32 (H, W)``."""
+        height, width = view.source.shape
+        number, place = np.divmod(view.source, height * width)
+        row, column = np.divmod(place, width)
+        return np.where(view.source >= 0, grids[number, row // DOWNSAMPLING, column // DOWNSAMPLING], elsewhere)
 
     def remember(
         self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None,
@@ -160,17 +166,24 @@ class Memory:
         self.sure[at], self.clear[at], self.reach[at] = sure, clear, points.extents(distance, own)
         self.count += 1
 
-    def surroundings(self, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is remembered close by ``eye (5,)``, see :class:`latentcraft.model.relief.Nearby`: its boxes
-        ``uint8 (LINES, LINES, LEVELS)`` and tints ``uint8 (LINES, LINES, 4)``.
+    def surroundings(
+        self, eye: np.ndarray, cells: np.ndarray | None = None, colours: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Return what is known close by ``eye (5,)``, see :class:`latentcraft.model.relief.Nearby`: its boxes ``uint8
+        (LINES, LINES, LEVELS)`` and tints ``uint8 (LINES, LINES, 4)``; where a map of blocks knows it, by its ``cells``
+        and its faces' mean ``colours``, see :func:`latentcraft.model.relief.fill_cells`.
         """
         level = np.array([*eye[:4], 0.0])
         boxes, tints = relief.empty()
+        ways = axes(level[3], 0.0)
+        known = np.zeros((0, 0, 0), np.uint8) if cells is None else cells
+        if cells is not None and colours is not None:
+            relief.fill_cells(cells, colours, level[:3], ways, boxes, tints)
         for number in range(self.count):
             turn, shift = between(self.eyes[number], level)
             relief.fill(
                 self.distances[number], self.own[number], self.pictures[number], self.rays, turn, shift, self.focal,
-                boxes, tints,
+                boxes, tints, known, level[:3], ways,
             )  # fmt: skip
         return relief.rounded(boxes, tints)
 

@@ -87,9 +87,12 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
             place.memory.fade(FADED)
         parts = (view.pictures[-1], view.distances[-1], known)
         look, share = look_of(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in parts))
-        match = bank.match(look[0], share[0], float(eye[4]), torch.from_numpy(place.recalled))
+        grid = place.blocks is not None
+        avoided = torch.from_numpy(place.recalled)
+        match = bank.match(look[0], share[0], float(eye[4]), avoided, float(eye[3]) if grid else None)
         rows = bank.together(match.picture)
-        eyes = moved(bank.eyes[rows].double().cpu().numpy(), eye, mirrored=match.mirrored)
+        carry = stepped if grid else moved
+        eyes = carry(bank.eyes[rows].double().cpu().numpy(), eye, mirrored=match.mirrored)
         gain = match.gain.cpu().numpy()
         place.awaited = Awaited(rows.numpy(), eyes, gain, gain, np.array(match.mirrored))
         found = drawn(bank, autoencoder, depth, place.awaited, 0)
@@ -172,6 +175,21 @@ def moved(eyes: np.ndarray, target: np.ndarray, *, mirrored: bool = False) -> np
     if mirrored:
         away[:, 0], turn = -away[:, 0], -turn
     return np.concatenate([target[:3] + away @ axes(target[3], 0).T, target[3] + turn, eyes[:, 4:]], 1)
+
+
+def stepped(eyes: np.ndarray, target: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+    """Return ``eyes (k, 5)`` carried along by whole metres and turned by quarters, so that the first is close to
+    ``target (5,)`` and looks about its way: the blocks that they see stay in the grid. The mirror is across x.
+    """
+    out = eyes.copy()
+    if mirrored:
+        out[:, 0], out[:, 3] = -out[:, 0], -out[:, 3]
+    quarters = int(np.rint((target[3] - out[0, 3]) / 90))
+    for _ in range(quarters % 4):  # a quarter more of yaw turns +z to -x, and +x to +z
+        out[:, 0], out[:, 2] = -out[:, 2].copy(), out[:, 0].copy()
+    out[:, 3] += 90 * quarters
+    out[:, :3] += np.rint(target[:3] - out[0, :3])
+    return out
 
 
 def put(

@@ -67,10 +67,13 @@ def rounded(boxes: np.ndarray, tints: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 @compiled
-def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints):
+def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints, cells, level_eye, level_axes):
     """Add the own pixels of a picture to :func:`empty` boxes; arguments as for
-    :func:`latentcraft.model.points.draw`, the view being a level one.
+    :func:`latentcraft.model.points.draw`, the view being a level one, from ``level_eye (3,)`` along ``level_axes (3,
+    3)``. What lies in known ``cells`` (see :class:`latentcraft.model.blockmap.BlockMap`; an empty array: none) is left
+    out.
     """
+    mapped = cells.size > 0
     height, width = own.shape
     away = np.sqrt(shift[0] * shift[0] + shift[1] * shift[1] + shift[2] * shift[2])
     reach = 7.1
@@ -86,6 +89,12 @@ def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints):
             k = int(np.floor(level))
             if i < 0 or j < 0 or k < 0 or i >= LINES or j >= LINES or k >= LEVELS - 1:
                 continue
+            if mapped:
+                a = int(np.floor(level_eye[0] + level_axes[0, 0] * x + level_axes[0, 1] * y + level_axes[0, 2] * z))
+                b = int(np.floor(level_eye[1] + level_axes[1, 0] * x + level_axes[1, 1] * y + level_axes[1, 2] * z))
+                c = int(np.floor(level_eye[2] + level_axes[2, 0] * x + level_axes[2, 1] * y + level_axes[2, 2] * z))
+                if cells[a & (cells.shape[0] - 1), b & (cells.shape[1] - 1), c & (cells.shape[2] - 1)] & 63:
+                    continue
             weight = min(d * d * scale, 0.5 * COVERED)
             boxes[i, j, k] += weight * (k + 1 - level)
             boxes[i, j, k + 1] += weight * (level - k)
@@ -93,6 +102,55 @@ def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints):
                 for channel in range(3):
                     tints[i, j, channel] += weight * picture[row, column, channel]
                 tints[i, j, 3] += weight
+
+
+@compiled
+def fill_cells(cells, colours, eye, level_axes, boxes, tints):
+    """Add the faces of a map's blocks that border on air to :func:`empty` boxes.
+
+    Args:
+        cells: see :class:`latentcraft.model.blockmap.BlockMap`.
+        colours: of the kinds' faces, 0 to 255, ``(kinds, 6, 3)``.
+        eye: whose surroundings these are, ``(3,)``.
+        level_axes: from its level view's axes to the world's, ``(3, 3)``.
+        boxes: overwritten.
+        tints: overwritten.
+    """
+    mask_x, mask_y, mask_z = cells.shape[0] - 1, cells.shape[1] - 1, cells.shape[2] - 1
+    reach, per = int(np.ceil(0.71 * LINES * SIZE)), int(round(1 / SIZE))
+    x0, y0, z0 = int(np.floor(eye[0])), int(np.floor(eye[1])), int(np.floor(eye[2]))
+    for i in range(x0 - reach, x0 + reach + 1):
+        for j in range(y0 + int(LOWEST) - 1, y0 + int(LEVELS * SIZE + LOWEST) + 2):
+            for k in range(z0 - reach, z0 + reach + 1):
+                entry = cells[i & mask_x, j & mask_y, k & mask_z] & 63
+                if entry < 2:
+                    continue
+                for face in range(6):
+                    axis, upper = face // 2, face % 2
+                    step = 2 * upper - 1
+                    a, b, c = i + step * (axis == 0), j + step * (axis == 1), k + step * (axis == 2)
+                    if cells[a & mask_x, b & mask_y, c & mask_z] & 63 != 1:
+                        continue
+                    for one in range(per):
+                        for other in range(per):
+                            u, v = (one + 0.5) / per, (other + 0.5) / per
+                            x = i + (upper if axis == 0 else u) - eye[0]
+                            y = j + (upper if axis == 1 else (u if axis == 0 else v)) - eye[1]
+                            z = k + (upper if axis == 2 else v) - eye[2]
+                            right = level_axes[0, 0] * x + level_axes[1, 0] * y + level_axes[2, 0] * z
+                            ahead = level_axes[0, 2] * x + level_axes[1, 2] * y + level_axes[2, 2] * z
+                            p = int(np.floor(ahead / SIZE + LINES / 2))
+                            q = int(np.floor(right / SIZE + LINES / 2))
+                            level = (y - LOWEST) / SIZE - 0.5
+                            r = int(np.floor(level))
+                            if p < 0 or q < 0 or r < 0 or p >= LINES or q >= LINES or r >= LEVELS - 1:
+                                continue
+                            boxes[p, q, r] += COVERED * (r + 1 - level)
+                            boxes[p, q, r + 1] += COVERED * (level - r)
+                            if y < TINTED:
+                                for channel in range(3):
+                                    tints[p, q, channel] += COVERED * colours[entry - 1, face, channel]
+                                tints[p, q, 3] += COVERED
 
 
 @compiled

@@ -17,8 +17,11 @@ from latentcraft.model import points
 from latentcraft.model.actions import ACTION_SIZE, CHANGES
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.awaited import Awaited
+from latentcraft.model.blockmap import AIR, CLEAR, BlockMap, Looks
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
+from latentcraft.model.camera import EYE_HEIGHT
 from latentcraft.model.cells import distances_to
+from latentcraft.model.completion import CompletionConfig, CompletionNet, complete
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
 from latentcraft.model.matter import MatterConfig, MatterNet
@@ -55,6 +58,8 @@ class SceneConfig:
     """The hand net's; None where the episodes do not tell what the hand did."""
     matter: MatterConfig | None = None
     """Of the net that says what changed cells look like; None where they do not tell where that was."""
+    completion: CompletionConfig | None = None
+    """Of the net that makes a map of blocks; None where they do not tell of blocks."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
@@ -62,10 +67,11 @@ class SceneConfig:
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
         }
-        hand, matter = values.get("hand"), values.get("matter")
+        hand, matter, completion = (values.get(name) for name in ("hand", "matter", "completion"))
         return cls(
             DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand),
             None if matter is None else MatterConfig.from_dict(matter),
+            None if completion is None else CompletionConfig(**completion),
         )  # fmt: skip
 
 
@@ -78,14 +84,17 @@ class Scene(nn.Module):
         self.depth, self.body = DepthNet(config.depth), BodyNet(config.body)
         self.hand = None if config.hand is None else HandNet(config.hand)
         self.matter = None if config.matter is None else MatterNet(config.matter)
+        self.completion = None if config.completion is None else CompletionNet(config.completion)
 
     @classmethod
     def of(
-        cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype, matter: MatterNet | None = None
+        cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype, matter: MatterNet | None = None,
+        completion: CompletionNet | None = None,
     ) -> "Scene":  # fmt: skip
         """Join trained nets, in evaluation mode and one number format; see :meth:`cast`."""
         config = SceneConfig(
-            depth.config, body.config, None if hand is None else hand.config, None if matter is None else matter.config
+            depth.config, body.config, None if hand is None else hand.config, None if matter is None else matter.config,
+            None if completion is None else completion.config,
         )  # fmt: skip
         scene = cls(config).cast(dtype)
         scene.depth.load_state_dict(depth.state_dict())
@@ -94,20 +103,23 @@ class Scene(nn.Module):
             scene.hand.load_state_dict(hand.state_dict())
         if scene.matter is not None and matter is not None:
             scene.matter.load_state_dict(matter.state_dict())
+        if scene.completion is not None and completion is not None:
+            scene.completion.load_state_dict(completion.state_dict())
         scene.depth.channels_last()
         return scene.requires_grad_(False).eval()
 
     def cast(self, dtype: torch.dtype) -> "Scene":
-        """Put the nets into a number format, all but body, hand and matter, which stay in fp32."""
+        """Put the nets into a number format, all but the small ones, which stay in fp32."""
         self.depth.to(dtype)
-        for small in (self.body, self.hand, self.matter):
+        for small in (self.body, self.hand, self.matter, self.completion):
             if small is not None:
                 small.float()
         return self
 
     def place(self, frame_size: tuple[int, int]) -> "Place":
         """Return an empty memory for one world."""
-        return Place(frame_size, self.config.depth.field_of_view)
+        looks = None if self.completion is None else self.completion.looks()
+        return Place(frame_size, self.config.depth.field_of_view, looks)
 
 
 class Seen(NamedTuple):
@@ -124,14 +136,17 @@ class Seen(NamedTuple):
 class Place:
     """One world's memory, and where its eye is."""
 
-    def __init__(self, frame_size: tuple[int, int], field_of_view: float):
-        """Know nothing yet."""
+    def __init__(self, frame_size: tuple[int, int], field_of_view: float, looks: Looks | None = None):
+        """Know nothing yet; without ``looks`` of blocks there is no map of them."""
         self.frame_size = frame_size
         self.memory = Memory(frame_size, field_of_view=field_of_view)
+        self.blocks, self.looks = None if looks is None else BlockMap(), looks
+        """The map of blocks, and what they look like."""
         self.gait: Gait | None = None
         """Of the one body at the last frame; None before the first."""
         self.grip: Grip | None = None
         """Of the one hand; None before the first chunk, and where there is no hand net."""
+        self._views: list[View] = []
         self.ahead: Views | None = None
         """What is remembered of the chunk that comes next."""
         self.changed = np.zeros(frame_size, np.bool_)
@@ -140,6 +155,8 @@ class Place:
         """Pixels of the last picture that move with the lens."""
         self.slot = UNKNOWN
         """Which of the player's blocks is in the hand; :data:`UNKNOWN` until somebody has looked."""
+        self.light, self.rests = 1.0, 0
+        """In what light it was first seen, 1 being the average; and for how many ticks the hand has not struck."""
         self.kept = np.zeros(frame_size, np.float32)
         """How far away that is in the last picture which memory or the hand's work shows there, metres; 0 elsewhere: of
         the rest the depth net tells."""
@@ -159,11 +176,14 @@ class Place:
     def forget(self) -> None:
         """Start anew: the eye went nobody knows where."""
         self.memory.count, self.gait, self.grip, self.ahead = 0, None, None, None
+        if self.blocks is not None:
+            self.blocks.clear()
         self.changed, self.recalled = np.zeros(self.frame_size, np.bool_), np.zeros(0, np.int32)
         self.awaited = Awaited.nothing()
         self.sure = self._sure_ahead = np.ones_like(self.sure)
         self.clear = self.clear_ahead = np.ones_like(self.sure)
-        self.slot, self.kept = UNKNOWN, np.zeros(self.frame_size, np.float32)
+        self.slot, self.light, self.rests = UNKNOWN, 1.0, 0
+        self.kept = np.zeros(self.frame_size, np.float32)
 
     @property
     def eye(self) -> np.ndarray | None:
@@ -179,19 +199,59 @@ class Place:
         """Add the last frame's picture; a place that knows nothing begins here. Returns the eye."""
         eye = self.eye
         if eye is None:
-            eye = self.begin(np.array([0.0, 0.0, 0.0, 0.0, pitch]))
+            eye = self.begin(np.array([0.5, EYE_HEIGHT, 0.5, 0.0, pitch]))  # in the middle of a block
         distance = np.where((self.kept > 0) & (distance > 0), self.kept, distance)
         self.memory.remember(picture, distance, eye, self.changed, self.sure, self.clear)
         self.attached = widened(distance == 0)
         return eye
 
-    def look_ahead(self, views: Sequence[View], eyes: np.ndarray) -> Views:
+    def make(self, cell: np.ndarray, kind: int) -> None:
+        """Note that a hand made a block of ``kind`` of a ``cell (3,)``; 0 is air."""
+        if self.blocks is not None:
+            self.blocks.put(cell, kind + AIR)
+
+    def surroundings(self, eye: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what is known close by ``eye (5,)``; see :meth:`Memory.surroundings`."""
+        if self.blocks is None or self.looks is None:
+            return self.memory.surroundings(eye)
+        return self.memory.surroundings(eye, self.blocks.cells, 255 * self.blocks.gain * self.looks.means)
+
+    def complete(self, net: CompletionNet | None) -> None:
+        """Bring the map of blocks up to date."""
+        if net is not None and self.blocks is not None and self.looks is not None and self.eye is not None:
+            complete(net, self.memory, self.blocks, self.looks, self.eye)
+
+    def view(self, eye: np.ndarray) -> View:
+        """Return what is known of the view from ``eye (5,)``."""
+        view = self.memory.view(eye)
+        self._show_blocks(view, eye, guessed=False)
+        return view
+
+    def _show_blocks(self, view: View, eye: np.ndarray, *, guessed: bool) -> None:
+        """Show the map in a view."""
+        if self.blocks is not None and self.looks is not None:
+            vague = self.memory.pixels_of(view, self.memory.clear, 1.0) < CLEAR
+            rays, focal = self.memory.rays, self.memory.focal
+            self.blocks.show(view, eye, rays, focal, self.looks, vague=vague, guessed=guessed)
+
+    def guess_ahead(self) -> Views | None:
+        """Show in what is remembered of the coming chunk what the map guesses, too; returns :attr:`ahead`."""
+        if self.ahead is None or self.blocks is None:
+            return self.ahead
+        for view, eye in zip(self._views, self.ahead.eyes, strict=True):
+            self._show_blocks(view, eye, guessed=True)
+        return self.look_ahead(self._views, self.ahead.eyes, self.ahead.recalled)
+
+    def look_ahead(self, views: Sequence[View], eyes: np.ndarray, recalled: np.ndarray | None = None) -> Views:
         """Take what is remembered of the coming chunk's views from ``eyes (f, 5)`` for :attr:`ahead`, and return it."""
-        self._sure_ahead = self.memory.behind(views[-1], self.memory.sure, float(self.sure.mean()))
-        self.clear_ahead = self.memory.behind(views[-1], self.memory.clear, 0.0)
+        self._views = list(views)
+        unsure = float(self.sure.mean())
+        self._sure_ahead = self.memory.behind(views[-1], self.memory.sure, unsure, unsure)
+        self.clear_ahead = self.memory.behind(views[-1], self.memory.clear, 0.0, 1.0)
         self.ahead = Views(
             np.stack([view.picture for view in views]), np.stack([view.known for view in views]),
             np.stack([view.coarseness for view in views]), np.stack([view.distance for view in views]), eyes,
+            recalled, mapped=None if self.blocks is None else np.stack([view.mapped for view in views]),
         )  # fmt: skip
         return self.ahead
 
@@ -277,13 +337,18 @@ class Place:
         arrays |= {f"awaited.{name}": part.copy() for name, part in self.awaited._asdict().items()}
         state = {
             "changed": self.changed, "surely": self.sure, "clearly": self.clear, "recalled": self.recalled,
-            "slot": np.array(self.slot), "kept": self.kept,
+            "kept": self.kept, "slot": np.array(self.slot), "light": np.array(self.light),
+            "rests": np.array(self.rests),
         }  # fmt: skip
+        if self.blocks is not None:
+            arrays |= self.blocks.save()
         return {**self.memory.save(), **arrays, **{name: part.copy() for name, part in state.items()}}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
         self.memory.restore(arrays)
+        if self.blocks is not None:
+            self.blocks.restore(arrays)
         gait = Gait(*(torch.from_numpy(arrays[f"gait.{name}"].copy()) for name in Gait._fields))
         self.gait = None if gait.eyes.isnan().any() else gait
         self.grip = None
@@ -292,7 +357,8 @@ class Place:
         self.changed = np.array(arrays["changed"])
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
         self.clear = np.array(arrays.get("clearly", np.ones_like(self.sure)))
-        self.slot = int(arrays.get("slot", UNKNOWN))
+        self.slot, self.rests = int(arrays.get("slot", UNKNOWN)), int(arrays.get("rests", 0))
+        self.light = float(arrays.get("light", 1.0))
         self.kept = np.array(arrays.get("kept", np.zeros(self.frame_size, np.float32)))
         self.awaited = Awaited.nothing()
         if "awaited.sky" in arrays:  # earlier versions did not know
@@ -302,7 +368,7 @@ class Place:
 
 def views_of(places: Sequence[Place], paths: np.ndarray) -> list[Views]:
     """Return what each place remembers of the views from ``paths (k, f, 5)``; its :attr:`Place.ahead` from now on."""
-    looks = [(place.memory, eye) for place, path in zip(places, paths, strict=True) for eye in path]
+    looks = [(place, eye) for place, path in zip(places, paths, strict=True) for eye in path]
     drawn = list(POOL.map(lambda look: look[0].view(look[1]), looks))
     frames = paths.shape[1]
     return [
@@ -348,7 +414,7 @@ def predicted_eyes(scene: Scene, places: Sequence[Place], latents: Tensor, actio
     gaits = [place.gait for place in places if place.gait is not None]
     gait = Gait(*(torch.cat(parts) for parts in zip(*gaits, strict=True)))
     eyes = gait.eyes.numpy()
-    near = POOL.map(lambda pair: pair[0].memory.surroundings(pair[1]), zip(places, eyes, strict=True))
+    near = POOL.map(lambda pair: pair[0].surroundings(pair[1]), zip(places, eyes, strict=True))
     boxes, tints = (np.stack(parts) for parts in zip(*near, strict=True))
     nearby = Nearby(boxes, tints, eyes)
     on_device = Gait(*(part.to(latents.device) for part in gait))

@@ -7,8 +7,9 @@ import numpy as np
 from latentcraft.model.actions import CHANGES
 from latentcraft.model.aim import AimNet
 from latentcraft.model.autoencoder import DOWNSAMPLING
+from latentcraft.model.blockmap import BlockMap
 from latentcraft.model.camera import pixel_rays
-from latentcraft.model.cells import HOLD, face_seen, faces_ahead, has_room, hold
+from latentcraft.model.cells import HOLD, REACH, face_seen, faces_ahead, has_room, hold
 from latentcraft.model.memory import widened
 
 DRAWN, OPEN = 1, 2
@@ -43,6 +44,9 @@ class Views(NamedTuple):
     """Where the hand has just changed what is seen, ``uint8 (f, H, W)``: 0, :data:`DRAWN` or :data:`OPEN`; None where
     it has not, or nobody knows where, see :mod:`latentcraft.model.handiwork`."""
 
+    mapped: np.ndarray | None = None
+    """What of it is shown from a map of blocks, ``bool (f, H, W)``; None where there is none."""
+
     def seams(self) -> np.ndarray | None:
         """Return which cells of the latents were just recalled right beside what was known, ``bool (f, h, w)``; None
         where none was.
@@ -54,14 +58,16 @@ class Views(NamedTuple):
 
     def last(self) -> "Views":
         """Return that of the last frame alone, ``f = 1``."""
-        recalled, worked = (None if part is None else part[-1:] for part in (self.recalled, self.worked))
+        told = (self.recalled, self.worked, self.mapped)
+        recalled, worked, mapped = (None if part is None else part[-1:] for part in told)
         return Views(
             self.pictures[-1:], self.known[-1:], self.coarseness[-1:], self.distances[-1:], self.eyes[-1:], recalled,
-            worked,
+            worked, mapped,
         )  # fmt: skip
 
     def holds(
-        self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float, aim: AimNet | None = None
+        self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float, aim: AimNet | None = None,
+        blocks: BlockMap | None = None,
     ) -> np.ndarray:  # fmt: skip
         """Return which cells the hand has changed by each frame, see :func:`latentcraft.model.cells.hold`: ``float32
         (f, 2, 6)``, NaN where it has changed none, or nobody knows which.
@@ -72,6 +78,7 @@ class Views(NamedTuple):
                 middle of the view.
             field_of_view: horizontal, degrees.
             aim: says what is seen in the middle of the view; None goes by distances alone.
+            blocks: knows better, where it does.
         """
         out = np.full((*changes.shape, HOLD), np.nan, np.float32)
         _, height, width = self.known.shape
@@ -81,6 +88,8 @@ class Views(NamedTuple):
             for frame, eye in enumerate(self.eyes):
                 if changes[frame, kind]:
                     spot = None if spots is None or np.isnan(spots[frame, kind]).any() else spots[frame, kind]
+                    if spot is None and blocks is not None and (aimed := blocks.aimed(eye, REACH)) is not None:
+                        spot = aimed[0 if CHANGES[kind] == "dug" else 1]
                     if spot is None and (face := face_seen(self.distances[frame], rays, eye)) is not None:
                         if aim is not None:
                             told = self.pictures[frame], self.distances[frame], eye, field_of_view

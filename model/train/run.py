@@ -1,4 +1,5 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, hand, matter, motion, dynamics, touch, outcomes; all resume.
+"""``latentcraft train``: autoencoder, encode, depth, body, hand, matter, completion, motion, dynamics, touch,
+outcomes; all resume.
 
 ``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
 """
@@ -30,6 +31,7 @@ from latentcraft.model.tasks import TASKS
 from latentcraft.model.train.autoencoder import AutoencoderStage, AutoencoderStageConfig, load_frames
 from latentcraft.model.train.bank import BankStageConfig, kept_bank
 from latentcraft.model.train.body import BodyStage, BodyStageConfig
+from latentcraft.model.train.completion import CompletionStage, CompletionStageConfig, Surveyed, look_through
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
 from latentcraft.model.train.encode import encode_episodes
@@ -42,7 +44,7 @@ from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
 from latentcraft.model.train.touch import TouchStage, TouchStageConfig
 
-NETS = ("autoencoder", "depth", "body", "hand", "matter", "motion", "dynamics")
+NETS = ("autoencoder", "depth", "body", "hand", "matter", "completion", "motion", "dynamics")
 """Stages that have a net of their own."""
 STAGES = (*NETS, "touch", "outcomes")
 BANK = "bank"
@@ -94,16 +96,18 @@ class TrainConfig:
     """Stage 5, where episodes tell what the hand did, too."""
     matter: MatterStageConfig = field(default_factory=MatterStageConfig)
     """Stage 6, where episodes also tell where that was."""
+    completion: CompletionStageConfig = field(default_factory=CompletionStageConfig)
+    """Stage 7, where episodes have poses and tell of blocks."""
     motion: MotionStageConfig = field(default_factory=MotionStageConfig)
-    """Stage 7."""
-    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 8."""
+    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
+    """Stage 9."""
     touch: TouchStageConfig = field(default_factory=TouchStageConfig)
-    """Stage 9, where episodes tell what the hand did."""
+    """Stage 10, where episodes tell what the hand did."""
     bank: BankStageConfig = field(default_factory=BankStageConfig)
-    """Chosen after stage 9, where episodes have poses with distances."""
+    """Chosen after stage 10, where episodes have poses with distances."""
     outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
-    """Stage 10."""
+    """Stage 11."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -147,6 +151,9 @@ class TrainConfig:
             ("hand.optimizer.warmup", self.hand.optimizer.warmup),
             ("matter.batch", self.matter.batch), ("matter.episodes", self.matter.episodes),
             ("matter.optimizer.warmup", self.matter.optimizer.warmup),
+            ("completion.batch", self.completion.batch), ("completion.boxes", self.completion.boxes),
+            ("completion.episodes", self.completion.episodes), ("completion.pictures", self.completion.pictures),
+            ("completion.optimizer.warmup", self.completion.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
             ("dynamics.batch", self.dynamics.batch), ("touch.batch", self.touch.batch),
             ("touch.moments", self.touch.moments), ("touch.optimizer.warmup", self.touch.optimizer.warmup),
@@ -313,7 +320,26 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
                 return
             matter = making.result()
             del making, cells
-    scene = None if depth is None or body is None else Scene.of(depth, body, hand, dtype, matter)
+    completion = None if begun_scene is None else begun_scene.completion
+    if CompletionStage.name in config.keep and completion is None:
+        raise UserError(f"keep=completion: {config.begin} has no such net; leave it out of keep to train one")
+    if depth is not None and config.completion.steps and CompletionStage.name not in config.keep:
+        boxes: list[Surveyed | None] = [None, None]
+        learned = saved_step(CompletionStage.name, out) >= config.completion.steps
+        if not learned:
+            boxes = [
+                look_through(part[:: -(-len(part) // config.completion.episodes)], depth, config.frame_size,
+                             config.completion, np.random.default_rng(config.seed), device=device,
+                             quiet=not ranks.first)
+                for part in (training, held_out)
+            ]  # fmt: skip
+        if learned or boxes[0] is not None:
+            completing = CompletionStage(config.completion, boxes[0], boxes[1] or boxes[0], **alike)
+            if not run(completing, config.completion.steps, completion):
+                return
+            completion = completing.result()
+            del completing, boxes
+    scene = None if depth is None or body is None else Scene.of(depth, body, hand, dtype, matter, completion)
     fourth = MotionStage(config.motion, data, check_data, autoencoder, scene, **alike)
     if not run(fourth, config.motion.steps, None if begun is None else begun.motion):
         return

@@ -28,8 +28,12 @@ from latentcraft.simulator.protocol import (
     warm_up_of,
 )
 from latentcraft.simulator.voxel import terrain
+from latentcraft.simulator.voxel.blocks import AIR, BEDROCK
 from latentcraft.simulator.voxel.game import NAME, Game, GameView, Pose, warmup_actions
 from latentcraft.simulator.voxel.render import Renderer
+
+BOX = (32, 24, 32)
+"""Cells along x, y and z of the surroundings that are told by default."""
 
 
 class History(NamedTuple):
@@ -230,6 +234,20 @@ class VoxelWorld:
         The crosshair and the held block are 0, the sky is :data:`latentcraft.model.camera.SKY`.
         """
         return self._running(index).distances(self._renderers[0])
+
+    def surroundings(self, index: int = 0, size: tuple[int, int, int] = BOX) -> tuple[np.ndarray, np.ndarray]:
+        """Return the blocks around game ``index``'s player, in a box of ``size`` cells along x, y and z: its lower corner
+        ``int64 (3,)`` and their kinds ``uint8 (X, Y, Z)``, see :mod:`latentcraft.simulator.voxel.blocks`. Below the map
+        is bedrock, above it air.
+        """
+        game = self._running(index)
+        x, y, z = (math.floor(value) for value in game.pose[:3])
+        corner = np.array([x - size[0] // 2, y - size[1] // 2, z - size[2] // 2], np.int64)
+        along, up, across = (low + np.arange(count) for low, count in zip(corner, size, strict=True))
+        columns = game.view().blocks[(along % terrain.MAP_SIZE)[:, None], (across % terrain.MAP_SIZE)[None]]
+        cells = columns[:, :, up.clip(0, terrain.MAP_HEIGHT - 1)].transpose(0, 2, 1)
+        above, below = (up >= terrain.MAP_HEIGHT)[:, None], (up < 0)[:, None]
+        return corner, np.where(below, np.uint8(BEDROCK), np.where(above, np.uint8(AIR), cells))
 
     def _warm_up(self, start: Start, renderer: Renderer, shown: int | None) -> tuple[Game, History]:
         """Start the game of a seed and play its warm-up and lead; returns also how, with its last frames only.

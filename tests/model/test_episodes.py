@@ -9,7 +9,7 @@ from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, BUTTONS, PITCH, YAW, noop
 from latentcraft.model.camera import SKY
 from latentcraft.model.episode_writer import EpisodeWriter
-from latentcraft.model.episodes import list_episodes, read_all, read_distances, read_episode
+from latentcraft.model.episodes import list_episodes, read_all, read_blocks, read_distances, read_episode
 
 
 def grey(value: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
@@ -267,6 +267,28 @@ def test_distances_go_with_the_episode(tmp_path):
     (tmp_path / "a.depth.npz").write_bytes(b"PK torn")
     with pytest.raises(UserError, match=r"a\.depth\.npz"):
         read_distances(tmp_path / "a")
+
+
+def test_blocks_go_with_the_episode(tmp_path):
+    kinds = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    with EpisodeWriter(tmp_path / "a") as writer:
+        writer.first(grey(0))
+        for i in range(1, 8):
+            told = (np.array([i, -i, 0]), kinds + np.uint8(i)) if i % 3 == 0 else None
+            writer.add(noop(), grey(i), blocks=told)
+    found = read_blocks(tmp_path / "a.jsonl")
+    assert found is not None
+    index, corner, blocks = found
+    assert index.tolist() == [3, 6] and corner.tolist() == [[3, -3, 0], [6, -6, 0]]
+    assert blocks.dtype == np.uint8 and (blocks[1] == kinds + 6).all()
+    write(tmp_path / "a")  # another episode of that name has none
+    assert read_blocks(tmp_path / "a") is None
+    (tmp_path / "a.blocks.npz").write_bytes(b"PK torn")
+    with pytest.raises(UserError, match=r"a\.blocks\.npz"):
+        read_blocks(tmp_path / "a")
+    np.savez(tmp_path / "a.blocks.npz", index=np.zeros(2), corner=np.zeros((2, 2)), blocks=np.zeros((2, 1, 1, 1)))
+    with pytest.raises(UserError, match=r"corner \(k, 3\)"):
+        read_blocks(tmp_path / "a")
 
 
 def test_what_the_hand_did_goes_with_the_frames_it_led_to(tmp_path):

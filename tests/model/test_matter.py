@@ -11,7 +11,7 @@ from latentcraft.model.aim import MOST, AimNet, laid_out, told_of
 from latentcraft.model.camera import EYE_HEIGHT, axes, pixel_rays
 from latentcraft.model.cells import face_seen, faces_ahead, has_room, hold
 from latentcraft.model.guess import Guess
-from latentcraft.model.handiwork import certain, dug_cells, settled, worked
+from latentcraft.model.handiwork import certain, changed_cells, settled, worked
 from latentcraft.model.held import Held, in_hand
 from latentcraft.model.matter import FACES, TEXELS, MatterConfig, MatterNet, crossings, overview, surroundings
 from latentcraft.model.memory import Memory
@@ -134,7 +134,7 @@ def test_what_is_dug_is_drawn_inside_the_hole_or_left_open():
     assert np.array_equal(left, drawn) and (seen.pictures[0][left] == 7).all() and (seen.distances[0][left] == 50).all()
     through = worked(Plain(), view, holds, np.zeros(1, int), RAYS, behind)
     assert np.array_equal(through.worked, done.worked)
-    assert [part.tolist() for part in dug_cells(holds, eye[None])] == [list(map(float, cell))]
+    assert [part.tolist() for part in changed_cells(holds, eye[None], "dug")] == [list(map(float, cell))]
 
 
 def test_surroundings_are_the_same_from_elsewhere():
@@ -251,6 +251,25 @@ def test_what_is_in_the_hand_is_seen_at_first_and_then_known():
         assert begun.slots.tolist() == [[slot] * 4]
     wider = net.in_frame((64, 96))
     assert wider[0].sum() == 4 * 36 and wider[1].shape == (HOTBAR_SLOTS, 3, 64, 96)
+
+
+def test_a_resting_hand_shows_its_block_in_the_light_there_is():
+    net, place = blocks(), Place((32, 48), LENS)
+    real = np.full((1, 32, 48, 3), round(255 * 0.8 * 5 / 8), np.uint8)  # the sixth block, at dusk
+    picture = torch.from_numpy(real).permute(0, 3, 1, 2) / 127.5 - 1
+    actions = torch.zeros(1, 4, ACTION_SIZE)
+    net.sprites[[3, 4]] = 0.0  # nothing else is as light
+    begun = in_hand(net, [place], picture, actions, real)
+    assert place.slot == 5 and abs(place.light - 0.8) < 0.02 and begun.new is None
+    struck = actions.clone()
+    struck[0, 1, BUTTON_INDEX["attack"]] = 1
+    assert in_hand(net, [place], picture, struck).new is None and place.rests == 2
+    later = in_hand(net, [place], picture, actions)
+    assert later.new is None and place.rests == 6
+    rested = in_hand(net, [place], picture, actions)
+    assert rested.new[:, :, 24:30, 40:46].all() and rested.new.sum() == 4 * 36
+    shown = rested.shown_in(picture[:, None].expand(-1, 4, -1, -1, -1))
+    assert (shown[0, :, :, 24:30, 40:46] - picture[0, 0, 0, 0]).abs().max() < 0.03
 
 
 def test_what_is_made_is_certain_and_settled():

@@ -10,7 +10,7 @@ from latentcraft.model.bank import GAIN, Bank, BankConfig, closeness, look_of
 from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, pixel_rays
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory
-from latentcraft.model.recall import FEET, SKY_GAIN, at_the_feet, coloured, doubted, frayed, moved, put, sky_gain
+from latentcraft.model.recall import FEET, SKY_GAIN, at_the_feet, coloured, doubted, frayed, moved, put, sky_gain, stepped
 from latentcraft.model.scene import Views
 
 SIZE = (32, 48)
@@ -120,6 +120,34 @@ def test_a_place_is_carried_along_and_turned_as_a_whole():
     np.testing.assert_allclose(mirrored[1, 3:], [-15, -5])
     after = (mirrored[1, :3] - mirrored[0, :3]) @ axes(75, 0.0)
     np.testing.assert_allclose(after, before * [-1, 1, 1], atol=1e-12)
+
+
+def test_in_a_world_of_blocks_places_stay_in_its_grid():
+    eyes = np.array([[3.25, 70.62, 5.5, 30, 10], [4.5, 71.62, 5.75, 120, -5]])
+    target = np.array([-2.1, 64.62, 8.3, 205, 20])
+    there = stepped(eyes, target)
+    assert np.abs(there[0, :3] - target[:3]).max() <= 0.5
+    np.testing.assert_allclose(there[:, 3:], [[210, 10], [300, -5]])  # two quarters on
+    np.testing.assert_allclose(there[:, 1] % 1, eyes[:, 1] % 1)
+    # What was ahead of the first is ahead of it, in metres, and corners of blocks are where corners of blocks were.
+    before, after = ((two[1, :3] - two[0, :3]) @ axes(two[0, 3], 0.0) for two in (eyes, there))
+    np.testing.assert_allclose(after, before, atol=1e-12)
+    np.testing.assert_allclose((there[:, :3] + eyes[:, :3]) % 1 % 1, 2 * eyes[:, 1:2] % 1 * [0, 1, 0], atol=1e-9)
+    mirrored = stepped(eyes, target, mirrored=True)
+    assert np.abs(mirrored[0, :3] - target[:3]).max() <= 0.5 and abs(mirrored[0, 3] - 205) <= 45
+    after = (mirrored[1, :3] - mirrored[0, :3]) @ axes(mirrored[0, 3], 0.0)
+    np.testing.assert_allclose(after, before * [-1, 1, 1], atol=1e-12)
+
+
+def test_in_a_world_of_blocks_only_pictures_that_look_about_the_same_way_are_found():
+    shown, distances = pictures(4)
+    bank = bank_of(shown, distances, list(range(4)))
+    bank.eyes[:, 3] = torch.tensor([44.0, 50.0, 45.0, 3.0])  # the last is like the view after a quarter
+    look, share = look_of(shown[:1], distances[:1], half_known("left"))
+    assert bank.match(look[0], share[0], 0.0, NOBODY).picture == 0
+    turned = bank.match(look[0], share[0], 0.0, NOBODY, yaw=88.0)
+    assert turned.picture == 3
+    assert bank.match(look[0], share[0], 0.0, NOBODY, yaw=-136.0).picture == 0
 
 
 def test_only_what_nobody_looked_at_is_taken():

@@ -1,5 +1,6 @@
 """The voxel world: determinism, physics, tasks, save and restore."""
 
+import math
 from pathlib import Path
 
 import numba
@@ -12,6 +13,7 @@ from latentcraft.model.camera import SKY
 from latentcraft.simulator.protocol import WARMUP_CHUNKS, Start, WorldState
 from latentcraft.simulator.voxel import blocks as block_types
 from latentcraft.simulator.voxel import physics
+from latentcraft.simulator.voxel.blocks import AIR, BEDROCK, WATER
 from latentcraft.simulator.voxel.compiling import cache_folder
 from latentcraft.simulator.voxel.tasks import horizontal_distance
 from latentcraft.simulator.voxel.terrain import MAP_SIZE
@@ -181,6 +183,21 @@ def test_reset_of_some_leaves_the_others_alone():
     frames = world.reset([None, Start(seed=5)])
     assert np.array_equal(frames[0], chunk.frames[0])
     assert not np.array_equal(frames[1], chunk.frames[1])
+
+
+def test_surroundings_are_the_blocks_around_the_player():
+    world = VoxelWorld()
+    world.reset([Start(seed=3)])
+    game = world.game(0)
+    x, y, z = (math.floor(value) for value in game.pose[:3])
+    corner, blocks = world.surroundings(0, (8, 90, 6))
+    assert corner.tolist() == [x - 4, y - 45, z - 3] and blocks.shape == (8, 90, 6)
+    for i, j, k in ((0, 44, 0), (4, 44, 3), (4, 45, 3), (7, 50, 5)):
+        cell = game.blocks[(corner[0] + i) % 256, (corner[2] + k) % 256, corner[1] + j]
+        assert blocks[i, j, k] == cell
+    assert blocks[4, 44, 3] != AIR and blocks[4, 45, 3] in (AIR, WATER)  # what one stands on, and in
+    assert (blocks[:, : max(0, -corner[1])] == BEDROCK).all()
+    assert (blocks[:, 64 - corner[1] :] == AIR).all()
 
 
 def test_a_full_turn_shows_the_same_frame():

@@ -1,0 +1,438 @@
+"""Block map: which kind of block is in each cell around a player, and what it looks like from anywhere.
+
+Remembered pictures (memory.py) are as sharp as they were taken: what was far away is a smear when one walks up to it.
+In worlds of blocks the smear stands for cubes, and a net says which (completion.py). Their faces have textures, which
+are as sharp from close by as one likes, lie exactly in the grid, can be stood on, dug out and built on. So what is near
+is shown from here, unless memory has it sharper.
+
+A cell that was once shown is *settled*: only a hand changes it. The map is a window of :data:`SIDES` cells that moves
+along with the eye; what it leaves behind memory keeps.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from latentcraft.model.autoencoder import DOWNSAMPLING
+from latentcraft.model.camera import axes
+from latentcraft.model.memory import Memory, View
+from latentcraft.model.points import compiled
+
+SIDES = (128, 64, 128)
+"""Cells of the window along x, y and z; powers of two."""
+BOX = (32, 24, 32)
+"""Cells along x, y and z that are looked at together, the eye being in the middle column."""
+BELOW = 13
+"""Cells of those under the eye's own."""
+UNKNOWN, AIR = 0, 1
+"""Entries of a map; kind ``k`` is ``k + 1``, and kind 0 is air."""
+SETTLED, MADE = 128, 64
+"""Added to an entry that is to stay, and to one that a hand made: that is shown whatever memory has there."""
+GUESSED = 32
+"""Added to one of whose cell nothing was seen."""
+KIND = 31
+"""The rest of an entry."""
+EVIDENCE = 10
+"""Numbers that tell what is remembered in a cell, see :func:`evidence`."""
+TEXELS, LEVELS, TEXTURE = 16, 5, 341
+"""Along a side of a face's texture; sizes it is kept in, each half the one before; texels of all of them."""
+FACES = 6
+"""Of a cell: the lower and the upper one across x, across y, across z."""
+DRAWN_TO = 14.0
+"""Metres up to which the map is shown."""
+ENLARGED = 1.4
+"""Coarseness of a remembered pixel from which on the map is the sharper."""
+PUSHED = 0.15
+"""Metres by which remembered points are pushed on, into what they are the surface of."""
+SHORT = 0.3
+"""Metres before a remembered point up to which nothing is in the way."""
+LIT = 8.0
+"""Metres up to which the light is learned from what is seen."""
+ALIKE = 0.15
+"""Share by which distances may differ that are of the same surface."""
+FEWEST = 50
+"""Pixels that tell of the light at least."""
+LONGEST = 3000
+"""As many pixels later half of what was learned of the light is forgotten."""
+DARK, TINT = 0.03, 0.12
+"""What is added to colours before they are divided by each other; and by how much the light's colours differ from its
+brightness at most, as a logarithm."""
+CLEAR = 0.5
+"""Clearness (:attr:`latentcraft.model.memory.Memory.clear`) of remembered pixels below which the map is trusted."""
+EVERY = 2
+"""Of so many rows and columns one ray tells what is free."""
+FOOTPRINT = 1.6
+"""Texels that a pixel covers, along each axis in the square, from which on the next coarser texture is shown."""
+
+
+class Looks(NamedTuple):
+    """What the kinds of blocks look like."""
+
+    textures: np.ndarray
+    """In white light, 0 to 1, all sizes: ``float32 (kinds, FACES, TEXTURE, 3)``."""
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean colours of faces, ``float32 (kinds, FACES, 3)``."""
+        return self.textures[:, :, -1]
+
+    @classmethod
+    def of(cls, palette: np.ndarray) -> "Looks":
+        """Return textures in all sizes, of a ``palette (kinds, FACES, TEXELS, TEXELS, 3)``."""
+        sizes: list[np.ndarray] = [palette.astype(np.float32)]
+        while sizes[-1].shape[2] > 1:
+            fine = sizes[-1]
+            rows = fine[:, :, ::2] + fine[:, :, 1::2]
+            sizes.append((rows[:, :, :, ::2] + rows[:, :, :, 1::2]) / 4)
+        return cls(np.concatenate([size.reshape(*palette.shape[:2], -1, 3) for size in sizes], 2))
+
+
+class Cast(NamedTuple):
+    """What rays meet; see :func:`cast`."""
+
+    entry: np.ndarray
+    """Of the map, ``uint8 (H, W)``, only :data:`KIND`; :data:`UNKNOWN` where the ray meets nothing known."""
+    distance: np.ndarray
+    """Metres, ``float32 (H, W)``."""
+    texel: np.ndarray
+    """Which of ``FACES * TEXTURE``, ``int32 (H, W)``."""
+
+
+class BlockMap:
+    """The blocks around one player."""
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self.cells = np.zeros(SIDES, np.uint8)
+        """Entries, at coordinates modulo :data:`SIDES`."""
+        self.centre: np.ndarray | None = None
+        """Cell in whose surroundings the window lies, ``int64 (3,)``; None before there is any."""
+        self.worked = False
+        """Whether a hand made anything."""
+        self.light = np.zeros(4)
+        """Logarithm of what textures are multiplied by to be in the light there is, and how many pixels have told it,
+        ``(4,)``."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.cells[:], self.centre, self.light, self.worked = UNKNOWN, None, np.zeros(4), False
+
+    def save(self) -> dict[str, np.ndarray]:
+        """Return copies of everything there is."""
+        centre = np.zeros(0, np.int64) if self.centre is None else self.centre
+        return {"blocks.cells": self.cells.copy(), "blocks.centre": centre.copy(), "blocks.light": self.light.copy()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over what :meth:`save` returned; earlier versions had no map."""
+        self.clear()
+        if len(arrays.get("blocks.centre", ())):
+            self.cells, self.light = np.array(arrays["blocks.cells"]), np.array(arrays["blocks.light"])
+            self.centre, self.worked = np.array(arrays["blocks.centre"]), bool((self.cells & MADE).any())
+
+    @property
+    def gain(self) -> np.ndarray:
+        """By what textures are multiplied, ``float64 (3,)``."""
+        return np.exp(self.light[:3])
+
+    def follow(self, eye: np.ndarray) -> None:
+        """Move the window along to ``eye (5,)``."""
+        cell = np.floor(eye[:3]).astype(np.int64)
+        if self.centre is None or (np.abs(cell - self.centre) >= SIDES).any():
+            self.cells[:] = UNKNOWN
+        else:
+            for axis, (before, now, side) in enumerate(zip(self.centre, cell, SIDES, strict=True)):
+                if before != now:  # of the cells that come in at one end, those at the other had the entries
+                    half = side // 2 if now > before else -(side // 2)
+                    at: list[Any] = [slice(None)] * 3
+                    at[axis] = np.arange(min(before + half, now + half), max(before + half, now + half)) % side
+                    self.cells[tuple(at)] = UNKNOWN
+        self.centre = cell
+
+    def box(self, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what indexes the :data:`BOX` of cells from ``corner (3,)`` in :attr:`cells`."""
+        x, y, z = ((low + np.arange(size)) % side for low, size, side in zip(corner, BOX, SIDES, strict=True))
+        return np.ix_(x, y, z)
+
+    def at(self, cell: np.ndarray) -> int:
+        """Return the entry of a ``cell (3,)``, only :data:`KIND`."""
+        x, y, z = (int(part) % side for part, side in zip(cell, SIDES, strict=True))
+        return int(self.cells[x, y, z]) & KIND
+
+    def put(self, cell: np.ndarray, entry: int) -> None:
+        """Let a hand make ``entry`` of a ``cell (3,)``."""
+        x, y, z = (int(part) % side for part, side in zip(cell, SIDES, strict=True))
+        self.cells[x, y, z] = entry | SETTLED | MADE
+        self.worked = True
+
+    def learn(self, corner: np.ndarray, entries: np.ndarray) -> None:
+        """Take over the ``entries`` ``uint8 BOX`` of cells from ``corner (3,)`` that are not settled."""
+        at = self.box(corner)
+        before = self.cells[at]
+        self.cells[at] = np.where(before & SETTLED, before, entries)
+
+    def aimed(self, eye: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the block in the middle of the view from ``eye (5,)`` and the cell before it, ``int64 (3,)`` each;
+        None where within ``reach`` metres there is something unknown, or nothing.
+        """
+        way, cell = axes(eye[3], eye[4])[:, 2], np.floor(eye[:3]).astype(np.int64)
+        way = np.where(np.abs(way) < 1e-9, 1e-9, way)
+        if self.centre is None or self.at(cell) != AIR:
+            return None
+        while True:
+            leaves = (cell + (way > 0) - eye[:3]) / way
+            axis = int(leaves.argmin())
+            if leaves[axis] > reach:
+                return None
+            before, cell = cell, cell + np.where(np.arange(3) == axis, np.sign(way), 0).astype(np.int64)
+            if (entry := self.at(cell)) != AIR:
+                return None if entry == UNKNOWN else (cell, before)
+
+    def light_up(self, memory: Memory, looks: Looks) -> None:
+        """Learn the light from the last of the remembered pictures."""
+        eye, distance = memory.eyes[memory.count - 1], memory.distances[memory.count - 1]
+        far = np.where((distance > 0) & (distance < LIT), LIT, 0).astype(np.float32)
+        far[::2] = far[:, ::2] = 0
+        met = self.cast(eye, memory.rays, memory.focal, far)
+        there = (met.entry > AIR) & (np.abs(met.distance - distance) < ALIKE * distance)
+        if (count := there.sum()) < FEWEST:
+            return
+        own = looks.textures.reshape(len(looks.textures), -1, 3)[met.entry[there] - AIR, met.texel[there]]
+        ratio = np.log((memory.pictures[memory.count - 1][there] / 255.0 + DARK) / (own + DARK))
+        told = np.median(ratio, 0)  # where the kind is wrong, so is the colour
+        told = told.mean() + (told - told.mean()).clip(-TINT, TINT)
+        self.light[:3] += (told - self.light[:3]) * count / (count + min(self.light[3], LONGEST))
+        self.light[3] += count
+
+    def show(
+        self, view: View, eye: np.ndarray, rays: np.ndarray, focal: float, looks: Looks, *,
+        vague: np.ndarray | None = None, guessed: bool = True,
+    ) -> None:  # fmt: skip
+        """Show in a remembered ``view`` from ``eye (5,)`` what memory does not know, or not as sharp.
+
+        Args:
+            view: what is remembered; changed.
+            eye: where it is seen from.
+            rays: see :meth:`cast`.
+            focal: see :meth:`cast`.
+            looks: what the blocks look like.
+            vague: where memory is not to be trusted, ``bool (H, W)``.
+            guessed: whether also blocks are shown of which nothing was seen. Whatever is then shown is settled.
+        """
+        if self.centre is None:
+            return
+        poor = ~view.known | (view.coarseness > ENLARGED)
+        if vague is not None:
+            poor |= vague
+        sharp = (ALIKE - 1) * view.distance if self.worked else np.zeros_like(view.distance)
+        far = np.where(poor, (1 + ALIKE) * view.distance, sharp)
+        far = far.clip(-DRAWN_TO, DRAWN_TO).astype(np.float32)
+        met = self.cast(eye, rays, focal, far, settle=guessed, guessed=guessed)
+        shown = met.entry > AIR
+        textures = looks.textures.reshape(len(looks.textures), -1, 3)
+        colours = 255 * self.gain * textures[met.entry[shown] - AIR, met.texel[shown]] + 0.5
+        view.picture[shown] = colours.clip(0, 255).astype(np.uint8)
+        view.distance[shown], view.coarseness[shown], view.source[shown] = met.distance[shown], 1.0, -1
+        view.mapped |= shown
+
+    def cast(
+        self, eye: np.ndarray, rays: np.ndarray, focal: float, far: np.ndarray, *, settle: bool = False,
+        guessed: bool = True,
+    ) -> Cast:  # fmt: skip
+        """Return what the map shows from ``eye (5,)``.
+
+        Args:
+            eye: where it is seen from.
+            rays: of the pixels, ``float32 (3, H, W)``.
+            focal: pixels.
+            far: metres up to which each pixel is asked for, ``float32 (H, W)``; less than 0: only for blocks that a
+                hand made, up to so many; 0: not at all.
+            settle: whether blocks that are seen are to stay.
+            guessed: whether cells of which nothing was seen count as known.
+        """
+        shape = far.shape
+        out = Cast(np.zeros(shape, np.uint8), np.full(shape, np.inf, np.float32), np.zeros(shape, np.int32))
+        march(self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, far, settle, guessed, *out)
+        return out
+
+
+def corner_of(eye: np.ndarray) -> np.ndarray:
+    """Return the lower corner ``int64 (3,)`` of the :data:`BOX` around ``eye (5,)``."""
+    return np.floor(eye[:3]).astype(np.int64) - np.array([BOX[0] // 2, BELOW, BOX[2] // 2])
+
+
+def evidence(memory: Memory, corner: np.ndarray) -> np.ndarray:
+    """Return what is remembered in the :data:`BOX` of cells from ``corner (3,)``, as far as it is clear: how much
+    surface, its mean colour (0 to 1), where in the cell it is (mean, -0.5 to 0.5), how much brightness varies, from how
+    far it was seen (mean logarithm), and how much was seen through; ``float32 (EVIDENCE, *BOX)``.
+    """
+    sums = np.zeros((*BOX, EVIDENCE), np.float32)
+    for number in range(memory.count):
+        eye = memory.eyes[number]
+        turn, place = axes(eye[3], eye[4]), eye[:3] - corner
+        vague = memory.clear[number] < CLEAR
+        own = memory.own[number]
+        if vague.any():
+            own = own & ~vague.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
+        collect(
+            memory.distances[number], own, memory.pictures[number], memory.rays, turn, place,
+            memory.focal, sums,
+        )  # fmt: skip
+    surface = sums[..., :1]
+    means = sums[..., 1:9] / np.maximum(surface, 1e-6)
+    means[..., 6] = np.sqrt(np.maximum(means[..., 6] - np.square(means[..., :3].mean(-1)), 0))
+    means *= surface > 0
+    seen = np.concatenate([np.log1p(8 * surface), means, np.log1p(8 * sums[..., 9:])], -1)
+    return np.ascontiguousarray(seen.transpose(3, 0, 1, 2))
+
+
+@compiled
+def collect(distances, own, picture, rays, turn, place, focal, sums):
+    """Add what the own pixels of a picture tell of cells.
+
+    Args:
+        distances: of the picture, ``float32 (H, W)``.
+        own: its own pixels, ``bool (H, W)``.
+        picture: ``uint8 (H, W, 3)``.
+        rays: ``float32 (3, H, W)``.
+        turn: from its camera's axes to the world's, ``(3, 3)``.
+        place: of its lens, from the corner of the box, ``(3,)``.
+        focal: pixels.
+        sums: ``float32 (X, Y, Z, EVIDENCE)``: surface; times it red, green, blue, x, y, z, squared brightness and
+            logarithm of distance; and cross-section that is free.
+    """
+    height, width = own.shape
+    sides = sums.shape
+    reach = 2.0 * max(sides[0], max(sides[1], sides[2])) + abs(place[0]) + abs(place[1]) + abs(place[2])
+    for row in range(height):
+        for column in range(width):
+            d = distances[row, column]
+            if not own[row, column] or d <= 0:
+                continue
+            a, b, c = rays[0, row, column], rays[1, row, column], rays[2, row, column]
+            dx = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
+            dy = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
+            dz = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c
+            if d < reach:
+                x, y, z = place[0] + (d + PUSHED) * dx, place[1] + (d + PUSHED) * dy, place[2] + (d + PUSHED) * dz
+                i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+                if 0 <= i < sides[0] and 0 <= j < sides[1] and 0 <= k < sides[2]:
+                    weight = (d / focal) ** 2
+                    red, green, blue = picture[row, column, 0], picture[row, column, 1], picture[row, column, 2]
+                    red, green, blue = red / 255.0, green / 255.0, blue / 255.0
+                    bright = (red + green + blue) / 3
+                    cell = sums[i, j, k]
+                    cell[0] += weight
+                    cell[1] += weight * red
+                    cell[2] += weight * green
+                    cell[3] += weight * blue
+                    cell[4] += weight * (x - i - 0.5)
+                    cell[5] += weight * (y - j - 0.5)
+                    cell[6] += weight * (z - k - 0.5)
+                    cell[7] += weight * bright * bright
+                    cell[8] += weight * np.log(d + 0.1)
+            if row % EVERY or column % EVERY:
+                continue
+            # From where the ray comes into the box to where it leaves it, or is stopped.
+            t, end = 0.0, min(d - SHORT, reach)
+            for axis in range(3):
+                way = dx if axis == 0 else (dy if axis == 1 else dz)
+                if abs(way) < 1e-9:
+                    if place[axis] < 0 or place[axis] >= sides[axis]:
+                        end = -1.0
+                    continue
+                one, other = -place[axis] / way, (sides[axis] - place[axis]) / way
+                t, end = max(t, min(one, other)), min(end, max(one, other))
+            if t >= end:
+                continue
+            t += 1e-4
+            i, j, k = int(place[0] + t * dx), int(place[1] + t * dy), int(place[2] + t * dz)
+            while t < end and 0 <= i < sides[0] and 0 <= j < sides[1] and 0 <= k < sides[2]:
+                sums[i, j, k, 9] += EVERY * EVERY * ((t + 0.3) / focal) ** 2
+                tx = (i + (dx > 0) - place[0]) / dx if abs(dx) > 1e-9 else 1e9
+                ty = (j + (dy > 0) - place[1]) / dy if abs(dy) > 1e-9 else 1e9
+                tz = (k + (dz > 0) - place[2]) / dz if abs(dz) > 1e-9 else 1e9
+                if tx <= ty and tx <= tz:
+                    t, i = tx, i + (1 if dx > 0 else -1)
+                elif ty <= tz:
+                    t, j = ty, j + (1 if dy > 0 else -1)
+                else:
+                    t, k = tz, k + (1 if dz > 0 else -1)
+    i, j, k = int(np.floor(place[0])), int(np.floor(place[1])), int(np.floor(place[2]))
+    for below in range(2):  # there is a body
+        if 0 <= i < sides[0] and 0 <= j - below < sides[1] and 0 <= k < sides[2]:
+            sums[i, j - below, k, 9] += 1.0
+
+
+@compiled
+def march(cells, turn, place, rays, focal, limits, settle, guessed, entry, distance, texel):
+    """Follow rays through a map to the first block; see :meth:`BlockMap.cast`.
+
+    Args:
+        cells: entries, ``uint8 SIDES``; those seen are marked if ``settle``.
+        turn: from the camera's axes to the world's, ``(3, 3)``.
+        place: of the lens, ``(3,)``.
+        rays: ``float32 (3, H, W)``.
+        focal: pixels.
+        limits: see there, ``float32 (H, W)``.
+        settle: see there.
+        guessed: see there.
+        entry: see :class:`Cast`; zero before.
+        distance: likewise; infinite before.
+        texel: likewise.
+    """
+    height, width = limits.shape
+    mask_x, mask_y, mask_z = cells.shape[0] - 1, cells.shape[1] - 1, cells.shape[2] - 1
+    x0, y0, z0 = int(np.floor(place[0])), int(np.floor(place[1])), int(np.floor(place[2]))
+    inside = cells[x0 & mask_x, y0 & mask_y, z0 & mask_z] & KIND
+    if inside != AIR:  # under water, or nobody knows where
+        return
+    for row in range(height):
+        for column in range(width):
+            far = abs(limits[row, column])
+            if far == 0:
+                continue
+            a, b, c = rays[0, row, column], rays[1, row, column], rays[2, row, column]
+            dx = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
+            dy = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
+            dz = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c
+            dx = dx if abs(dx) > 1e-9 else 1e-9
+            dy = dy if abs(dy) > 1e-9 else 1e-9
+            dz = dz if abs(dz) > 1e-9 else 1e-9
+            i, j, k, t, axis, found = x0, y0, z0, 0.0, 0, 0
+            ix, iy, iz = 1 / dx, 1 / dy, 1 / dz
+            tx = (i + (dx > 0) - place[0]) * ix
+            ty = (j + (dy > 0) - place[1]) * iy
+            tz = (k + (dz > 0) - place[2]) * iz
+            while t < far:
+                if tx <= ty and tx <= tz:
+                    t, axis = tx, 0
+                    i += 1 if dx > 0 else -1
+                    tx += abs(ix)
+                elif ty <= tz:
+                    t, axis = ty, 1
+                    j += 1 if dy > 0 else -1
+                    ty += abs(iy)
+                else:
+                    t, axis = tz, 2
+                    k += 1 if dz > 0 else -1
+                    tz += abs(iz)
+                found = cells[i & mask_x, j & mask_y, k & mask_z]
+                if found & KIND != AIR or (not guessed and found & GUESSED):
+                    break
+            made, whole = found & MADE != 0, found
+            found = found & KIND if guessed or not found & GUESSED else UNKNOWN
+            if found <= AIR or t >= far or (limits[row, column] < 0 and not made):
+                continue
+            if settle:
+                cells[i & mask_x, j & mask_y, k & mask_z] = (whole | SETTLED) & ~GUESSED
+            x, y, z = place[0] + t * dx - i, place[1] + t * dy - j, place[2] + t * dz - k
+            u, v = (z if axis == 0 else x), (z if axis == 1 else 1 - y)
+            way = dx if axis == 0 else (dy if axis == 1 else dz)
+            u, v = min(max(u, 0.0), 0.9999), min(max(v, 0.0), 0.9999)
+            covered = (t * TEXELS / focal) ** 2 / (FOOTPRINT * max(abs(way), 0.02))
+            level, start, size = 0, 0, TEXELS
+            while covered > 1 and level < LEVELS - 1:
+                covered, start, size, level = covered / 4, start + size * size, size // 2, level + 1
+            entry[row, column], distance[row, column] = found, t
+            texel[row, column] = (2 * axis + (way < 0)) * TEXTURE + start + int(v * size) * size + int(u * size)

@@ -1,0 +1,147 @@
+"""The map of blocks learns from recorded blocks, and what it learns from is what was recorded."""
+
+import numpy as np
+import pytest
+import torch
+
+from latentcraft.__main__ import main
+from latentcraft.model.blockmap import BOX, EVIDENCE, corner_of, evidence
+from latentcraft.model.completion import CompletionConfig, CompletionNet, complete, folded, unfolded
+from latentcraft.model.depth import DepthConfig, DepthNet
+from latentcraft.model.episodes import list_episodes, read_blocks
+from latentcraft.model.memory import Memory
+from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.scene import Place
+from latentcraft.model.train.completion import (
+    CompletionStage,
+    CompletionStageConfig,
+    look_through,
+    quantised,
+    restored,
+    turned,
+)
+
+SIZE = (48, 80)
+SMALL = CompletionConfig(width=8, deep=16)
+GRASS, SAND = 2, 5
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    out = tmp_path_factory.mktemp("recorded") / "data"
+    keys = ["episodes=3", "ticks=160", "workers=0", "hands=1.0", "task=free", f"frame_size=[{SIZE[0]},{SIZE[1]}]"]
+    assert main(["record", f"out={out}", "seed=31", *keys]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def surveyed(recorded):
+    torch.manual_seed(0)
+    depth = DepthNet(DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))).eval()
+    config = CompletionStageConfig(boxes=2, pictures=4)
+    return look_through(list_episodes(recorded), depth, SIZE, config, np.random.default_rng(0))
+
+
+def test_blocks_are_recorded_around_the_player(recorded):
+    for path in list_episodes(recorded):
+        told = read_blocks(path)
+        assert told is not None
+        index, corners, blocks = told
+        assert len(index) >= 4 and blocks.shape[1:] == BOX and corners.shape == (len(index), 3)
+        assert 0.2 < (blocks == 0).mean() < 0.95  # there is land below, and air above
+        assert (blocks[:, :, -1] == 0).mean() > (blocks[:, :, 0] == 0).mean()
+
+
+def test_what_is_gathered_has_the_look_of_blocks(surveyed):
+    boxes = surveyed.boxes
+    assert len(boxes.blocks) >= 4 and boxes.blocks.shape[1:] == BOX and boxes.seen.shape[1:] == (EVIDENCE, *BOX)
+    seen = restored(boxes.seen)
+    assert (seen[:, 9] > 0).float().mean() > 0.003  # something was looked through
+    placed = surveyed.placed
+    assert placed.shape == (9,) and placed.max() < 20
+    assert surveyed.palette.shape == (20, 6, 16, 16, 3) and 0 <= surveyed.palette.min() <= surveyed.palette.max() <= 1.5
+
+
+def test_evidence_survives_being_kept_in_bytes():
+    generator = np.random.default_rng(0)
+    seen = generator.random((EVIDENCE, *BOX)).astype(np.float32)
+    seen[4:7] -= 0.5
+    again = restored(torch.from_numpy(quantised(seen))[None])[0].numpy()
+    np.testing.assert_allclose(again, seen, atol=0.02)
+    nothing = restored(torch.from_numpy(quantised(np.zeros_like(seen)))[None])
+    assert not nothing.any()
+
+
+def test_folding_is_undone():
+    cells = torch.rand(2, 3, *BOX)
+    assert torch.equal(unfolded(folded(cells)), cells)
+
+
+@pytest.mark.parametrize("quarter", [1, 2, 3])
+def test_a_turned_world_gives_turned_evidence(quarter):
+    memories = []
+    for turn in (0, quarter):
+        memory = Memory(SIZE, field_of_view=70.0)
+        picture = np.random.default_rng(0).integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+        distance = np.random.default_rng(1).uniform(2, 12, SIZE).astype(np.float32)
+        eye = np.array([0.3, 20.6, 0.2, 20.0, 15.0])
+        for _ in range(turn):
+            eye[0], eye[2] = -eye[2], eye[0]
+        eye[3] += 90 * turn
+        memory.remember(picture, distance, eye)
+        memories.append(torch.from_numpy(evidence(memory, np.array([-16, 8, -16])))[None])
+    straight = turned(memories[0], quarter, mirror=False)
+    # Points in the planes between cells may fall to either side.
+    assert ((straight - memories[1]).abs() > 1e-3).float().mean() < 1e-4
+    assert (memories[1][:, 0] > 0).sum() > 100
+
+
+def test_it_learns_and_goes_on_where_it_stopped(surveyed, tmp_path):
+    config = CompletionStageConfig(
+        batch=2, model=SMALL, optimizer=OptimizerConfig(other_lr=5e-3, warmup=2, ema=0.8)
+    )  # fmt: skip
+    stage = CompletionStage(config, surveyed, surveyed, seed=0, dtype=torch.float32)
+    stage.optimizer.copy_average_to(stage.average)
+    first = stage.validate(0, tmp_path)
+    for step in range(15):
+        stage.train_step(step, 30)
+    torch.save(stage.state_dict(), tmp_path / "state.pt")
+    kept = torch.load(tmp_path / "state.pt", weights_only=True)
+    for step in range(15, 30):
+        stage.train_step(step, 30)
+    trained = stage.result()
+    last = stage.validate(30, tmp_path)
+    assert last["loss"] < 0.8 * first["loss"] and last["solid"] > 0.5
+    assert torch.equal(trained.palette, surveyed.palette)
+    other = CompletionStage(config, surveyed._replace(palette=torch.zeros_like(surveyed.palette)), surveyed,
+                            seed=0, dtype=torch.float32)  # fmt: skip
+    other.load_state_dict(kept)
+    for step in range(15, 30):
+        other.train_step(step, 30)
+    again = other.result().state_dict()
+    assert all(torch.equal(part, again[name]) for name, part in trained.state_dict().items())
+
+
+def test_a_map_is_made_of_what_the_net_says():
+    net = CompletionNet(SMALL).eval()
+    torch.nn.init.zeros_(net.final.weight)
+    with torch.no_grad():
+        net.final.bias.view(20, -1)[SAND] = 5.0
+        net.palette[:] = 0.5
+    place = Place(SIZE, 70.0, net.looks())
+    eye = place.begin(np.array([0.5, 20.6, 0.5, 0.0, 0.0]))
+    place.memory.remember(np.full((*SIZE, 3), 100, np.uint8), np.full(SIZE, 5.0, np.float32), eye)
+    place.complete(net)
+    assert place.blocks is not None
+    assert place.blocks.at(np.array([0, 20, 3])) == SAND + 1
+    corner = corner_of(eye)
+    guessed = place.blocks.cells[place.blocks.box(corner)]
+    assert (guessed & 31 == SAND + 1).all() and 0.5 < (guessed & 32 > 0).mean() < 1
+
+
+def test_complete_needs_no_more_than_a_memory():
+    net = CompletionNet(SMALL).eval()
+    place = Place(SIZE, 70.0, net.looks())
+    assert place.blocks is not None and place.looks is not None
+    complete(net, place.memory, place.blocks, place.looks, np.array([0.5, 20.6, 0.5, 0.0, 0.0]))
+    assert place.blocks.centre is not None and place.blocks.light[3] == 0
