@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
+from latentcraft.model.camera import FIELD_OF_VIEW
 
 GRID = (6, 10)
 """Rows and columns of the coarse look by which pictures are compared."""
@@ -30,8 +31,10 @@ GAIN, TINT = 1.5, 1.06
 least."""
 PITCH = 10.0
 """Degrees of difference in pitch that count as much as a tenth of colour everywhere."""
-HEADING, OFF = 8.0, 30.0
+HEADING, OFF = 15.0, 30.0
 """Likewise in heading; and degrees from which on a picture shows too little of the view."""
+UNCOMPARED = 0.05
+"""Of what counts, what could not be compared."""
 ELSEWHERE = 0.05
 """How much known cells count that are not close to unknown ones."""
 REACH = 24.0
@@ -109,11 +112,11 @@ class Bank(nn.Module):
             known: how much of each cell is known, ``(rows, columns)``.
             pitch: of the view, degrees.
             avoided: places that are not to be recalled, ``int32 (m,)``.
-            yaw: of the view, degrees, where pictures are only turned by quarters: they may be off by less than
-                :data:`OFF`. None: they look the same way in any case.
+            yaw: of the view, degrees, where pictures are only turned by quarters: they may look by less than
+                :data:`OFF` past it. None: they look the same way in any case.
         """
         if self._compared is None:
-            self._compared = self.looks.flatten(1, 2).float() / 255
+            self._compared = self.looks.float() / 255
         weight = closeness(known)
         weight = weight / weight.sum().clamp(min=1e-6)
         tilted = 0.01 * ((self.eyes[:, 4] - pitch) / PITCH).square()
@@ -122,15 +125,37 @@ class Bank(nn.Module):
             tilted = torch.where(fresh, tilted, torch.inf)
         found = []
         for mirrored in (False, True):
-            axes = (1,) if mirrored else ()
-            error, gain = compared(look.flip(axes).flatten(0, 1), weight.flip(axes).flatten(), self._compared)
+            axes, sign = ((1,), -1) if mirrored else ((), 1)
+            seen, counts = look.flip(axes), weight.flip(axes)
+            if yaw is None:
+                error, gain = compared(seen.flatten(0, 1), counts.flatten(), self._compared.flatten(1, 2))
+            else:
+                off = (yaw - sign * self.eyes[:, 3] + 45) % 90 - 45
+                error, gain = self._beside(seen, counts, sign * off)
+                error = torch.where(off.abs() < OFF, error + 0.01 * (off / HEADING).square(), torch.inf)
             cost = error + tilted
-            if yaw is not None:
-                off = (yaw - (-1 if mirrored else 1) * self.eyes[:, 3] + 45) % 90 - 45
-                cost = torch.where(off.abs() < OFF, cost + 0.01 * (off / HEADING).square(), torch.inf)
             best = int(cost.argmin())
             found.append((float(cost[best]), Match(best, mirrored, gain[best])))
         return min(found, key=lambda pair: pair[0])[1]
+
+    def _beside(self, look: Tensor, weight: Tensor, off: Tensor) -> tuple[Tensor, Tensor]:
+        """Do :func:`compared` for pictures that look to the left of the view by ``off (n,)`` degrees, where both show
+        the same.
+        """
+        assert self._compared is not None
+        columns = look.shape[1]
+        error, gain = torch.full((len(off),), torch.inf), torch.ones(len(off), 3)
+        steps = (off / FIELD_OF_VIEW * columns).round().long()
+        for step in steps.unique().tolist():
+            mine = slice(0, columns - step) if step >= 0 else slice(-step, columns)
+            others = slice(step, columns) if step >= 0 else slice(0, columns + step)
+            rows, share = (steps == step).nonzero()[:, 0], weight[:, mine].sum()
+            told = compared(
+                look[:, mine].flatten(0, 1), (weight[:, mine] / share.clamp(min=1e-6)).flatten(),
+                self._compared[rows][:, :, others].flatten(1, 2),
+            )  # fmt: skip
+            error[rows], gain[rows] = told[0] + UNCOMPARED * (1 - share), told[1]
+        return error, gain
 
 
 def compared(look: Tensor, weight: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:

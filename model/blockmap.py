@@ -224,10 +224,13 @@ class BlockMap:
         poor = ~view.known | (view.coarseness > ENLARGED)
         if vague is not None:
             poor |= vague
-        sharp = (ALIKE - 1) * view.distance if self.worked else np.zeros_like(view.distance)
-        far = np.where(poor, (1 + ALIKE) * view.distance, sharp)
-        far = far.clip(-DRAWN_TO, DRAWN_TO).astype(np.float32)
-        met = self.cast(eye, rays, focal, far, settle=guessed, guessed=guessed)
+        # Of what memory has sharp only that is doubted which would fly in the air.
+        near = np.where(poor, 0, (1 + ALIKE) * view.distance).astype(np.float32)
+        far = np.where(poor, DRAWN_TO, 0 if guessed else DRAWN_TO).astype(np.float32)
+        far[near > DRAWN_TO] = 0
+        if self.worked:
+            far = np.where(far > 0, far, np.minimum((1 - ALIKE) * view.distance, DRAWN_TO)).astype(np.float32)
+        met = self.cast(eye, rays, focal, far, near=near, settle=guessed, guessed=guessed)
         shown = met.entry > AIR
         textures = looks.textures.reshape(len(looks.textures), -1, 3)
         colours = 255 * self.gain * textures[met.entry[shown] - AIR, met.texel[shown]] + 0.5
@@ -236,8 +239,8 @@ class BlockMap:
         view.mapped |= shown
 
     def cast(
-        self, eye: np.ndarray, rays: np.ndarray, focal: float, far: np.ndarray, *, settle: bool = False,
-        guessed: bool = True,
+        self, eye: np.ndarray, rays: np.ndarray, focal: float, far: np.ndarray, *,
+        near: np.ndarray | None = None, settle: bool = False, guessed: bool = True,
     ) -> Cast:  # fmt: skip
         """Return what the map shows from ``eye (5,)``.
 
@@ -245,14 +248,15 @@ class BlockMap:
             eye: where it is seen from.
             rays: of the pixels, ``float32 (3, H, W)``.
             focal: pixels.
-            far: metres up to which each pixel is asked for, ``float32 (H, W)``; less than 0: only for blocks that a
-                hand made, up to so many; 0: not at all.
+            far: metres up to which each pixel is asked for, ``float32 (H, W)``; 0: not at all.
+            near: metres from which on it is, likewise; blocks that a hand made are shown before it, too. Default 0.
             settle: whether blocks that are seen are to stay.
             guessed: whether cells of which nothing was seen count as known.
         """
         shape = far.shape
         out = Cast(np.zeros(shape, np.uint8), np.full(shape, np.inf, np.float32), np.zeros(shape, np.int32))
-        march(self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, far, settle, guessed, *out)
+        near = np.zeros_like(far) if near is None else near
+        march(self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, near, far, settle, guessed, *out)
         return out
 
 
@@ -365,7 +369,7 @@ def collect(distances, own, picture, rays, turn, place, focal, sums):
 
 
 @compiled
-def march(cells, turn, place, rays, focal, limits, settle, guessed, entry, distance, texel):
+def march(cells, turn, place, rays, focal, near, far, settle, guessed, entry, distance, texel):
     """Follow rays through a map to the first block; see :meth:`BlockMap.cast`.
 
     Args:
@@ -374,23 +378,23 @@ def march(cells, turn, place, rays, focal, limits, settle, guessed, entry, dista
         place: of the lens, ``(3,)``.
         rays: ``float32 (3, H, W)``.
         focal: pixels.
-        limits: see there, ``float32 (H, W)``.
+        near: see there, ``float32 (H, W)``.
+        far: see there, ``float32 (H, W)``.
         settle: see there.
         guessed: see there.
         entry: see :class:`Cast`; zero before.
         distance: likewise; infinite before.
         texel: likewise.
     """
-    height, width = limits.shape
+    height, width = far.shape
     mask_x, mask_y, mask_z = cells.shape[0] - 1, cells.shape[1] - 1, cells.shape[2] - 1
     x0, y0, z0 = int(np.floor(place[0])), int(np.floor(place[1])), int(np.floor(place[2]))
     inside = cells[x0 & mask_x, y0 & mask_y, z0 & mask_z] & KIND
-    if inside != AIR:  # under water, or nobody knows where
-        return
+    inside = AIR if inside == UNKNOWN else inside  # as under water
     for row in range(height):
         for column in range(width):
-            far = abs(limits[row, column])
-            if far == 0:
+            limit = far[row, column]
+            if limit <= 0:
                 continue
             a, b, c = rays[0, row, column], rays[1, row, column], rays[2, row, column]
             dx = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
@@ -404,7 +408,7 @@ def march(cells, turn, place, rays, focal, limits, settle, guessed, entry, dista
             tx = (i + (dx > 0) - place[0]) * ix
             ty = (j + (dy > 0) - place[1]) * iy
             tz = (k + (dz > 0) - place[2]) * iz
-            while t < far:
+            while t < limit:
                 if tx <= ty and tx <= tz:
                     t, axis = tx, 0
                     i += 1 if dx > 0 else -1
@@ -418,11 +422,11 @@ def march(cells, turn, place, rays, focal, limits, settle, guessed, entry, dista
                     k += 1 if dz > 0 else -1
                     tz += abs(iz)
                 found = cells[i & mask_x, j & mask_y, k & mask_z]
-                if found & KIND != AIR or (not guessed and found & GUESSED):
+                if (found & KIND != AIR and found & KIND != inside) or (not guessed and found & GUESSED):
                     break
             made, whole = found & MADE != 0, found
             found = found & KIND if guessed or not found & GUESSED else UNKNOWN
-            if found <= AIR or t >= far or (limits[row, column] < 0 and not made):
+            if found <= AIR or found == inside or t >= limit or (t < near[row, column] and not made):
                 continue
             if settle:
                 cells[i & mask_x, j & mask_y, k & mask_z] = (whole | SETTLED) & ~GUESSED

@@ -104,7 +104,7 @@ def complete(net: CompletionNet, memory: Memory, blocks: BlockMap, looks: Looks,
     """Bring the map of ``blocks`` around ``eye (5,)`` up to date with what is remembered."""
     corner = corner_of(eye)
     seen = evidence(memory, corner)
-    logits = net(torch.from_numpy(seen)[None].to(net.palette.device))[0]
+    logits = net(torch.from_numpy(seen)[None].to(net.palette))[0]
     best = (logits.argmax(0) + AIR).to(torch.uint8).cpu().numpy()
     told = (seen[0] > 0) | (seen[9] > 0)
     blocks.follow(eye)

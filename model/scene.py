@@ -109,9 +109,11 @@ class Scene(nn.Module):
         return scene.requires_grad_(False).eval()
 
     def cast(self, dtype: torch.dtype) -> "Scene":
-        """Put the nets into a number format, all but the small ones, which stay in fp32."""
+        """Put the nets into a number format, all but body, hand and matter, which stay in fp32."""
         self.depth.to(dtype)
-        for small in (self.body, self.hand, self.matter, self.completion):
+        if self.completion is not None:
+            self.completion.to(dtype)
+        for small in (self.body, self.hand, self.matter):
             if small is not None:
                 small.float()
         return self
@@ -230,7 +232,7 @@ class Place:
     def _show_blocks(self, view: View, eye: np.ndarray, *, guessed: bool) -> None:
         """Show the map in a view."""
         if self.blocks is not None and self.looks is not None:
-            vague = self.memory.pixels_of(view, self.memory.clear, 1.0) < CLEAR
+            vague = self.memory.pixels_of(view, self.memory.sure, 1.0) < CLEAR
             rays, focal = self.memory.rays, self.memory.focal
             self.blocks.show(view, eye, rays, focal, self.looks, vague=vague, guessed=guessed)
 

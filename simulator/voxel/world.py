@@ -236,9 +236,9 @@ class VoxelWorld:
         return self._running(index).distances(self._renderers[0])
 
     def surroundings(self, index: int = 0, size: tuple[int, int, int] = BOX) -> tuple[np.ndarray, np.ndarray]:
-        """Return the blocks around game ``index``'s player, in a box of ``size`` cells along x, y and z: its lower corner
-        ``int64 (3,)`` and their kinds ``uint8 (X, Y, Z)``, see :mod:`latentcraft.simulator.voxel.blocks`. Below the map
-        is bedrock, above it air.
+        """Return the blocks around game ``index``'s player, in a box of ``size`` cells along x, y and z: its lower
+        corner ``int64 (3,)`` and their kinds ``uint8 (X, Y, Z)``, see :mod:`latentcraft.simulator.voxel.blocks`. Below
+        the map is bedrock, above it air.
         """
         game = self._running(index)
         x, y, z = (math.floor(value) for value in game.pose[:3])

@@ -10,7 +10,18 @@ from latentcraft.model.bank import GAIN, Bank, BankConfig, closeness, look_of
 from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, pixel_rays
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory
-from latentcraft.model.recall import FEET, SKY_GAIN, at_the_feet, coloured, doubted, frayed, moved, put, sky_gain, stepped
+from latentcraft.model.recall import (
+    FEET,
+    SKY_GAIN,
+    at_the_feet,
+    coloured,
+    doubted,
+    frayed,
+    moved,
+    put,
+    sky_gain,
+    stepped,
+)
 from latentcraft.model.scene import Views
 
 SIZE = (32, 48)
