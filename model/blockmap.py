@@ -206,7 +206,7 @@ class BlockMap:
 
     def show(
         self, view: View, eye: np.ndarray, rays: np.ndarray, focal: float, looks: Looks, *,
-        vague: np.ndarray | None = None, guessed: bool = True,
+        vague: np.ndarray | None = None, fixed: np.ndarray | None = None, guessed: bool = True,
     ) -> None:  # fmt: skip
         """Show in a remembered ``view`` from ``eye (5,)`` what memory does not know, or not as sharp.
 
@@ -217,6 +217,7 @@ class BlockMap:
             focal: see :meth:`cast`.
             looks: what the blocks look like.
             vague: where memory is not to be trusted, ``bool (H, W)``.
+            fixed: where what memory has sharp is to stay, ``bool (H, W)``.
             guessed: whether also blocks are shown of which nothing was seen. Whatever is then shown is settled.
         """
         if self.centre is None:
@@ -227,6 +228,8 @@ class BlockMap:
         # Of what memory has sharp only that is doubted which would fly in the air.
         near = np.where(poor, 0, (1 + ALIKE) * view.distance).astype(np.float32)
         far = np.where(poor, DRAWN_TO, 0 if guessed else DRAWN_TO).astype(np.float32)
+        if fixed is not None:
+            far[fixed & ~poor] = 0
         far[near > DRAWN_TO] = 0
         if self.worked:
             far = np.where(far > 0, far, np.minimum((1 - ALIKE) * view.distance, DRAWN_TO)).astype(np.float32)

@@ -25,6 +25,8 @@ NEW_SHARE = 0.01
 """Own pixels, as a share of the frame, that make a picture worth keeping."""
 MARGIN = 0.15
 """Metres by which a surface may be remembered beyond the cell it belongs to."""
+REAL = 0.5
+"""How much of a picture was once real (:attr:`Memory.sure`) from which on it is believed more than a map of blocks."""
 FAR = 64.0
 """Metres from where pictures have no pixels to speak of in one cell."""
 PARTS = ("pictures", "distances", "own", "eyes", "sure", "clear")
@@ -107,7 +109,11 @@ class Memory:
         height, width = view.source.shape
         number, place = np.divmod(view.source, height * width)
         row, column = np.divmod(place, width)
-        return np.where(view.source >= 0, grids[number, row // DOWNSAMPLING, column // DOWNSAMPLING], elsewhere)
+        row, column = (
+            np.minimum(part // DOWNSAMPLING, size - 1)
+            for part, size in zip((row, column), grids.shape[1:], strict=True)
+        )
+        return np.where(view.source >= 0, grids[number, row, column], elsewhere)
 
     def remember(
         self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None,
@@ -170,21 +176,25 @@ class Memory:
         self, eye: np.ndarray, cells: np.ndarray | None = None, colours: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """Return what is known close by ``eye (5,)``, see :class:`latentcraft.model.relief.Nearby`: its boxes ``uint8
-        (LINES, LINES, LEVELS)`` and tints ``uint8 (LINES, LINES, 4)``; where a map of blocks knows it, by its ``cells``
-        and its faces' mean ``colours``, see :func:`latentcraft.model.relief.fill_cells`.
+        (LINES, LINES, LEVELS)`` and tints ``uint8 (LINES, LINES, 4)``. Where there is a map of blocks, columns of which
+        no real picture tells are by its ``cells`` and its faces' mean ``colours``, see
+        :func:`latentcraft.model.relief.fill_cells`.
         """
         level = np.array([*eye[:4], 0.0])
         boxes, tints = relief.empty()
-        ways = axes(level[3], 0.0)
-        known = np.zeros((0, 0, 0), np.uint8) if cells is None else cells
-        if cells is not None and colours is not None:
-            relief.fill_cells(cells, colours, level[:3], ways, boxes, tints)
         for number in range(self.count):
             turn, shift = between(self.eyes[number], level)
+            own = self.own[number]
+            if cells is not None and (dreamed := self.sure[number] < REAL).any():
+                own = own & ~dreamed.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
             relief.fill(
-                self.distances[number], self.own[number], self.pictures[number], self.rays, turn, shift, self.focal,
-                boxes, tints, known, level[:3], ways,
+                self.distances[number], own, self.pictures[number], self.rays, turn, shift, self.focal, boxes, tints
             )  # fmt: skip
+        if cells is not None and colours is not None:
+            mapped = relief.empty()
+            relief.fill_cells(cells, colours, level[:3], axes(level[3], 0.0), *mapped)
+            seen = boxes.max(-1, keepdims=True) >= relief.SURFACE
+            boxes, tints = (np.where(seen, *parts) for parts in zip((boxes, tints), mapped, strict=True))
         return relief.rounded(boxes, tints)
 
     def carve(self, corner: np.ndarray) -> None:

@@ -67,13 +67,10 @@ def rounded(boxes: np.ndarray, tints: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 @compiled
-def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints, cells, level_eye, level_axes):
+def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints):
     """Add the own pixels of a picture to :func:`empty` boxes; arguments as for
-    :func:`latentcraft.model.points.draw`, the view being a level one, from ``level_eye (3,)`` along ``level_axes (3,
-    3)``. What lies in known ``cells`` (see :class:`latentcraft.model.blockmap.BlockMap`; an empty array: none) is left
-    out.
+    :func:`latentcraft.model.points.draw`, the view being a level one.
     """
-    mapped = cells.size > 0
     height, width = own.shape
     away = np.sqrt(shift[0] * shift[0] + shift[1] * shift[1] + shift[2] * shift[2])
     reach = 7.1
@@ -89,12 +86,6 @@ def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints, cells,
             k = int(np.floor(level))
             if i < 0 or j < 0 or k < 0 or i >= LINES or j >= LINES or k >= LEVELS - 1:
                 continue
-            if mapped:
-                a = int(np.floor(level_eye[0] + level_axes[0, 0] * x + level_axes[0, 1] * y + level_axes[0, 2] * z))
-                b = int(np.floor(level_eye[1] + level_axes[1, 0] * x + level_axes[1, 1] * y + level_axes[1, 2] * z))
-                c = int(np.floor(level_eye[2] + level_axes[2, 0] * x + level_axes[2, 1] * y + level_axes[2, 2] * z))
-                if cells[a & (cells.shape[0] - 1), b & (cells.shape[1] - 1), c & (cells.shape[2] - 1)] & 31:
-                    continue
             weight = min(d * d * scale, 0.5 * COVERED)
             boxes[i, j, k] += weight * (k + 1 - level)
             boxes[i, j, k + 1] += weight * (level - k)
@@ -122,14 +113,14 @@ def fill_cells(cells, colours, eye, level_axes, boxes, tints):
     for i in range(x0 - reach, x0 + reach + 1):
         for j in range(y0 + int(LOWEST) - 1, y0 + int(LEVELS * SIZE + LOWEST) + 2):
             for k in range(z0 - reach, z0 + reach + 1):
-                entry = cells[i & mask_x, j & mask_y, k & mask_z] & 31
-                if entry < 2:
+                entry = cells[i & mask_x, j & mask_y, k & mask_z] & 63
+                if entry < 2 or entry & 32:
                     continue
                 for face in range(6):
                     axis, upper = face // 2, face % 2
                     step = 2 * upper - 1
                     a, b, c = i + step * (axis == 0), j + step * (axis == 1), k + step * (axis == 2)
-                    if cells[a & mask_x, b & mask_y, c & mask_z] & 31 != 1:
+                    if cells[a & mask_x, b & mask_y, c & mask_z] & 63 != 1:
                         continue
                     for one in range(per):
                         for other in range(per):

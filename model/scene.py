@@ -42,6 +42,8 @@ UNKNOWN = -1
 """For a block that nobody has looked at."""
 SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
+AWAY = 1.0
+"""Metres from where a picture was taken up to which it is right however wrong its distances may be."""
 POOL = ThreadPoolExecutor(2)
 """Draws views; the compiled loops hold no lock."""
 
@@ -232,9 +234,13 @@ class Place:
     def _show_blocks(self, view: View, eye: np.ndarray, *, guessed: bool) -> None:
         """Show the map in a view."""
         if self.blocks is not None and self.looks is not None:
-            vague = self.memory.pixels_of(view, self.memory.sure, 1.0) < CLEAR
-            rays, focal = self.memory.rays, self.memory.focal
-            self.blocks.show(view, eye, rays, focal, self.looks, vague=vague, guessed=guessed)
+            memory = self.memory
+            vague = memory.pixels_of(view, memory.sure, 1.0) < CLEAR
+            away = np.linalg.norm(memory.eyes[:, :3] - eye[:3], axis=1)
+            fixed = memory.pixels_of(view, away[:, None, None], 0.0) < AWAY
+            self.blocks.show(
+                view, eye, memory.rays, memory.focal, self.looks, vague=vague, fixed=fixed, guessed=guessed
+            )  # fmt: skip
 
     def guess_ahead(self) -> Views | None:
         """Show in what is remembered of the coming chunk what the map guesses, too; returns :attr:`ahead`."""
