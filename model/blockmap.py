@@ -17,7 +17,7 @@ import numpy as np
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.camera import axes
 from latentcraft.model.memory import Memory, View
-from latentcraft.model.points import compiled
+from latentcraft.model.points import POOL, compiled
 
 SIDES = (128, 64, 128)
 """Cells of the window along x, y and z; powers of two."""
@@ -45,6 +45,8 @@ ENLARGED = 1.4
 """Coarseness of a remembered pixel from which on the map is the sharper."""
 PUSHED = 0.15
 """Metres by which remembered points are pushed on, into what they are the surface of."""
+PARTS = 2
+"""Of the remembered pictures that are gone through at once."""
 SHORT = 0.3
 """Metres before a remembered point up to which nothing is in the way."""
 LIT = 8.0
@@ -55,11 +57,15 @@ FEWEST = 50
 """Pixels that tell of the light at least."""
 LONGEST = 3000
 """As many pixels later half of what was learned of the light is forgotten."""
+GLOWS = 0.5
+"""Of the light (:attr:`Looks.lit`) below which blocks do not tell of it."""
 DARK, TINT = 0.03, 0.12
 """What is added to colours before they are divided by each other; and by how much the light's colours differ from its
 brightness at most, as a logarithm."""
 CLEAR = 0.5
 """Clearness (:attr:`latentcraft.model.memory.Memory.clear`) of remembered pixels below which the map is trusted."""
+MOVED, TURNED, CHUNKS = 0.5, 12.0, 4
+"""Metres and degrees that the eye has moved, and chunks, after which a map is completed anew."""
 EVERY = 2
 """Of so many rows and columns one ray tells what is free."""
 FOOTPRINT = 1.6
@@ -71,6 +77,8 @@ class Looks(NamedTuple):
 
     textures: np.ndarray
     """In white light, 0 to 1, all sizes: ``float32 (kinds, FACES, TEXTURE, 3)``."""
+    lit: np.ndarray
+    """How much they are of the light: 0 glow, 1 are as bright as it, ``float32 (kinds,)``."""
 
     @property
     def means(self) -> np.ndarray:
@@ -78,14 +86,21 @@ class Looks(NamedTuple):
         return self.textures[:, :, -1]
 
     @classmethod
-    def of(cls, palette: np.ndarray) -> "Looks":
-        """Return textures in all sizes, of a ``palette (kinds, FACES, TEXELS, TEXELS, 3)``."""
+    def of(cls, palette: np.ndarray, lit: np.ndarray | None = None) -> "Looks":
+        """Return textures in all sizes, of a ``palette (kinds, FACES, TEXELS, TEXELS, 3)``; by default all are lit."""
         sizes: list[np.ndarray] = [palette.astype(np.float32)]
         while sizes[-1].shape[2] > 1:
             fine = sizes[-1]
             rows = fine[:, :, ::2] + fine[:, :, 1::2]
             sizes.append((rows[:, :, :, ::2] + rows[:, :, :, 1::2]) / 4)
-        return cls(np.concatenate([size.reshape(*palette.shape[:2], -1, 3) for size in sizes], 2))
+        textures = np.concatenate([size.reshape(*palette.shape[:2], -1, 3) for size in sizes], 2)
+        return cls(textures, np.ones(len(palette), np.float32) if lit is None else lit)
+
+    def colours(self, entry: np.ndarray, texel: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        """Return the colours ``(k, 3)``, 0 to 1 or more, of what is met (see :class:`Cast`) in a light of ``gain``."""
+        textures = self.textures.reshape(len(self.textures), -1, 3)
+        lit: np.ndarray = textures[entry - AIR, texel] * gain ** self.lit[entry - AIR, None]
+        return lit
 
 
 class Cast(NamedTuple):
@@ -110,6 +125,8 @@ class BlockMap:
         """Cell in whose surroundings the window lies, ``int64 (3,)``; None before there is any."""
         self.worked = False
         """Whether a hand made anything."""
+        self.looked = np.full(6, np.inf)
+        """From where it was completed last, and how many chunks ago, ``(6,)``."""
         self.light = np.zeros(4)
         """Logarithm of what textures are multiplied by to be in the light there is, and how many pixels have told it,
         ``(4,)``."""
@@ -117,17 +134,20 @@ class BlockMap:
     def clear(self) -> None:
         """Forget everything."""
         self.cells[:], self.centre, self.light, self.worked = UNKNOWN, None, np.zeros(4), False
+        self.looked[:] = np.inf
 
     def save(self) -> dict[str, np.ndarray]:
         """Return copies of everything there is."""
         centre = np.zeros(0, np.int64) if self.centre is None else self.centre
-        return {"blocks.cells": self.cells.copy(), "blocks.centre": centre.copy(), "blocks.light": self.light.copy()}
+        return {"blocks.cells": self.cells.copy(), "blocks.centre": centre.copy(), "blocks.light": self.light.copy(),
+                "blocks.looked": self.looked.copy()}  # fmt: skip
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned; earlier versions had no map."""
         self.clear()
         if len(arrays.get("blocks.centre", ())):
             self.cells, self.light = np.array(arrays["blocks.cells"]), np.array(arrays["blocks.light"])
+            self.looked = np.array(arrays["blocks.looked"])
             self.centre, self.worked = np.array(arrays["blocks.centre"]), bool((self.cells & MADE).any())
 
     @property
@@ -148,6 +168,12 @@ class BlockMap:
                     at[axis] = np.arange(min(before + half, now + half), max(before + half, now + half)) % side
                     self.cells[tuple(at)] = UNKNOWN
         self.centre = cell
+
+    def is_old(self, eye: np.ndarray) -> bool:
+        """Return whether it is to be completed anew from ``eye (5,)``; asked once a chunk."""
+        self.looked[5] += 1
+        off = np.abs(self.looked[:5] - eye)
+        return bool((off[:3] > MOVED).any() or (off[3:] > TURNED).any() or self.looked[5] >= CHUNKS)
 
     def box(self, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what indexes the :data:`BOX` of cells from ``corner (3,)`` in :attr:`cells`."""
@@ -195,9 +221,10 @@ class BlockMap:
         far[::2] = far[:, ::2] = 0
         met = self.cast(eye, memory.rays, memory.focal, far)
         there = (met.entry > AIR) & (np.abs(met.distance - distance) < ALIKE * distance)
+        there &= looks.lit[np.maximum(met.entry, AIR) - AIR] > GLOWS
         if (count := there.sum()) < FEWEST:
             return
-        own = looks.textures.reshape(len(looks.textures), -1, 3)[met.entry[there] - AIR, met.texel[there]]
+        own = looks.colours(met.entry[there], met.texel[there], np.ones(3))
         ratio = np.log((memory.pictures[memory.count - 1][there] / 255.0 + DARK) / (own + DARK))
         told = np.median(ratio, 0)  # where the kind is wrong, so is the colour
         told = told.mean() + (told - told.mean()).clip(-TINT, TINT)
@@ -235,9 +262,8 @@ class BlockMap:
             far = np.where(far > 0, far, np.minimum((1 - ALIKE) * view.distance, DRAWN_TO)).astype(np.float32)
         met = self.cast(eye, rays, focal, far, near=near, settle=guessed, guessed=guessed)
         shown = met.entry > AIR
-        textures = looks.textures.reshape(len(looks.textures), -1, 3)
-        colours = 255 * self.gain * textures[met.entry[shown] - AIR, met.texel[shown]] + 0.5
-        view.picture[shown] = colours.clip(0, 255).astype(np.uint8)
+        colours = looks.colours(met.entry[shown], met.texel[shown], self.gain)
+        view.picture[shown] = (255 * colours + 0.5).clip(0, 255).astype(np.uint8)
         view.distance[shown], view.coarseness[shown], view.source[shown] = met.distance[shown], 1.0, -1
         view.mapped |= shown
 
@@ -273,18 +299,20 @@ def evidence(memory: Memory, corner: np.ndarray) -> np.ndarray:
     surface, its mean colour (0 to 1), where in the cell it is (mean, -0.5 to 0.5), how much brightness varies, from how
     far it was seen (mean logarithm), and how much was seen through; ``float32 (EVIDENCE, *BOX)``.
     """
-    sums = np.zeros((*BOX, EVIDENCE), np.float32)
-    for number in range(memory.count):
-        eye = memory.eyes[number]
-        turn, place = axes(eye[3], eye[4]), eye[:3] - corner
-        vague = memory.clear[number] < CLEAR
-        own = memory.own[number]
-        if vague.any():
-            own = own & ~vague.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
-        collect(
-            memory.distances[number], own, memory.pictures[number], memory.rays, turn, place,
-            memory.focal, sums,
-        )  # fmt: skip
+
+    def gathered(part: int) -> np.ndarray:
+        sums = np.zeros((*BOX, EVIDENCE), np.float32)
+        for number in range(part, memory.count, PARTS):
+            eye, own, vague = memory.eyes[number], memory.own[number], memory.clear[number] < CLEAR
+            if vague.any():
+                own = own & ~vague.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
+            collect(
+                memory.distances[number], own, memory.pictures[number], memory.rays, axes(eye[3], eye[4]),
+                eye[:3] - corner, memory.focal, sums,
+            )  # fmt: skip
+        return sums
+
+    sums = np.sum(list(POOL.map(gathered, range(PARTS))), 0)
     surface = sums[..., :1]
     means = sums[..., 1:9] / np.maximum(surface, 1e-6)
     means[..., 6] = np.sqrt(np.maximum(means[..., 6] - np.square(means[..., :3].mean(-1)), 0))

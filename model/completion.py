@@ -56,6 +56,8 @@ class CompletionNet(nn.Module):
 
     palette: Tensor
     """Textures of the kinds' faces in white light, 0 to 1, ``(kinds, FACES, TEXELS, TEXELS, 3)``."""
+    lit: Tensor
+    """How much of the light the kinds are, 0 to 1, ``(kinds,)``: those that glow are not."""
     placed: Tensor
     """Which kind each of the player's slots places, ``int64 (SLOTS,)``; 0 where nobody knows."""
 
@@ -70,6 +72,7 @@ class CompletionNet(nn.Module):
         self.final = nn.Conv3d(width, config.kinds * cells, 1)
         self._looks: Looks | None = None
         self.register_buffer("palette", torch.zeros(config.kinds, FACES, TEXELS, TEXELS, 3))
+        self.register_buffer("lit", torch.ones(config.kinds))
         self.register_buffer("placed", torch.zeros(SLOTS, dtype=torch.int64))
 
     def forward(self, seen: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ class CompletionNet(nn.Module):
     def looks(self) -> Looks:
         """Return the textures in all sizes; made once, when the net is trained."""
         if self._looks is None:
-            self._looks = Looks.of(self.palette.float().cpu().numpy())
+            self._looks = Looks.of(self.palette.float().cpu().numpy(), self.lit.float().cpu().numpy())
         return self._looks
 
 
@@ -108,6 +111,7 @@ def complete(net: CompletionNet, memory: Memory, blocks: BlockMap, looks: Looks,
     best = (logits.argmax(0) + AIR).to(torch.uint8).cpu().numpy()
     told = (seen[0] > 0) | (seen[9] > 0)
     blocks.follow(eye)
+    blocks.looked[:] = *eye, 0
     blocks.learn(corner, np.where(told, best, best | np.uint8(GUESSED)))
     if memory.count:
         blocks.light_up(memory, looks)

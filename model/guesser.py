@@ -25,9 +25,9 @@ from latentcraft.model.handiwork import certain, changed_cells, settled, worked
 from latentcraft.model.held import Held, in_hand
 from latentcraft.model.matter import MatterNet
 from latentcraft.model.motion import Flow, Found, Motion, judge, sample
+from latentcraft.model.points import POOL
 from latentcraft.model.recall import doubted, recall
 from latentcraft.model.scene import (
-    POOL,
     Place,
     Scene,
     Seen,
@@ -233,7 +233,7 @@ class Guesser:
         for index, (place, view) in enumerate(zip(places, views, strict=True)):
             if place is not None and view is not None:
                 if view.recalled is not None:
-                    place.complete(scene.completion)
+                    place.complete(scene.completion, due=True)
                 out[index] = place.guess_ahead()
         return out
 

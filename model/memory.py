@@ -95,7 +95,7 @@ class Memory:
             )  # fmt: skip
         return view
 
-    def behind(self, view: View, grids: np.ndarray, elsewhere: float, mapped: float) -> np.ndarray:
+    def behind(self, view: View, grids: np.ndarray, elsewhere: float, mapped: float = 1.0) -> np.ndarray:
         """Return what ``grids``, :attr:`sure` or :attr:`clear`, say of the pictures behind ``view``, ``float32 (h, w)``
         on the grid of the latents; ``elsewhere`` where it shows none, ``mapped`` where it shows a map.
         """

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ BLOCK = 8
 """Pixels a side of the parts of a picture that are left out together where none of them can be in view."""
 EDGE = 0.2
 """Neighbours whose distances differ by more than this share are not mixed."""
+
+POOL = ThreadPoolExecutor(2)
+"""For loops over several pictures: they hold no lock."""
 
 
 def compiled(function: Callable) -> Any:

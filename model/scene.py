@@ -5,7 +5,6 @@ This part is optional. It needs episodes that say where the eye was (``pose``) a
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
 from latentcraft.model.matter import MatterConfig, MatterNet
 from latentcraft.model.memory import Memory, View, contradicts, widened
+from latentcraft.model.points import POOL
 from latentcraft.model.relief import Nearby
 from latentcraft.model.views import DRAWN, Views
 
@@ -44,8 +44,6 @@ SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
 AWAY = 1.0
 """Metres from where a picture was taken up to which it is right however wrong its distances may be."""
-POOL = ThreadPoolExecutor(2)
-"""Draws views; the compiled loops hold no lock."""
 
 
 @dataclass(frozen=True)
@@ -220,10 +218,13 @@ class Place:
             return self.memory.surroundings(eye)
         return self.memory.surroundings(eye, self.blocks.cells, 255 * self.blocks.gain * self.looks.means)
 
-    def complete(self, net: CompletionNet | None) -> None:
-        """Bring the map of blocks up to date."""
-        if net is not None and self.blocks is not None and self.looks is not None and self.eye is not None:
-            complete(net, self.memory, self.blocks, self.looks, self.eye)
+    def complete(self, net: CompletionNet | None, *, due: bool = False) -> None:
+        """Bring the map of blocks up to date, if that is ``due`` or the eye has moved on since."""
+        eye = self.eye
+        if net is None or self.blocks is None or self.looks is None or eye is None:
+            return
+        if due or self.blocks.is_old(eye):
+            complete(net, self.memory, self.blocks, self.looks, eye)
 
     def view(self, eye: np.ndarray) -> View:
         """Return what is known of the view from ``eye (5,)``."""

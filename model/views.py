@@ -65,6 +65,11 @@ class Views(NamedTuple):
             worked, mapped,
         )  # fmt: skip
 
+    def _maps_middle(self, frame: int) -> bool:
+        """Return whether the middle of a frame is shown from a map of blocks."""
+        _, height, width = self.known.shape
+        return self.mapped is not None and bool(self.mapped[frame, height // 2, width // 2])
+
     def holds(
         self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float, aim: AimNet | None = None,
         blocks: BlockMap | None = None,
@@ -78,7 +83,7 @@ class Views(NamedTuple):
                 middle of the view.
             field_of_view: horizontal, degrees.
             aim: says what is seen in the middle of the view; None goes by distances alone.
-            blocks: knows better, where it does.
+            blocks: knows it where they are what is seen there.
         """
         out = np.full((*changes.shape, HOLD), np.nan, np.float32)
         _, height, width = self.known.shape
@@ -88,8 +93,9 @@ class Views(NamedTuple):
             for frame, eye in enumerate(self.eyes):
                 if changes[frame, kind]:
                     spot = None if spots is None or np.isnan(spots[frame, kind]).any() else spots[frame, kind]
-                    if spot is None and blocks is not None and (aimed := blocks.aimed(eye, REACH)) is not None:
-                        spot = aimed[0 if CHANGES[kind] == "dug" else 1]
+                    if spot is None and blocks is not None and self._maps_middle(frame):
+                        if (aimed := blocks.aimed(eye, REACH)) is not None:
+                            spot = aimed[0 if CHANGES[kind] == "dug" else 1]
                     if spot is None and (face := face_seen(self.distances[frame], rays, eye)) is not None:
                         if aim is not None:
                             told = self.pictures[frame], self.distances[frame], eye, field_of_view

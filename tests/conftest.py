@@ -46,6 +46,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from latentcraft.model.bank import Bank, BankConfig
     from latentcraft.model.body import BodyConfig
     from latentcraft.model.checkpoint import WorldModel, save_checkpoint
+    from latentcraft.model.completion import CompletionConfig
     from latentcraft.model.depth import DepthConfig
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
     from latentcraft.model.hand import HandConfig
@@ -67,8 +68,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     depth = DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))
     matter = MatterConfig(width=16, channels=8, sprite=(22, 38, 8, 8), frame_size=(32, 48))
-    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter))
-    assert scene.matter is not None
+    completion = CompletionConfig(width=8, deep=16)
+    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion))
+    assert scene.matter is not None and scene.completion is not None
+    # Everything is air until a hand places something: what a random net says would hang on the last bits of pictures.
+    torch.nn.init.zeros_(scene.completion.final.weight)
+    scene.completion.final.bias.data.zero_().view(20, -1)[0] = 1.0
+    scene.completion.palette.copy_(torch.rand(scene.completion.palette.shape))
+    scene.completion.placed.fill_(9)
     scene.matter.shape.fill_(1.0)
     scene.matter.sprites.copy_(torch.rand(scene.matter.sprites.shape))
     torch.nn.init.normal_(scene.body.final.weight, std=0.2)

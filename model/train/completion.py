@@ -5,6 +5,7 @@ it then tells of the cells around the eye is set against the blocks that were re
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,8 @@ class Surveyed(NamedTuple):
     boxes: Boxes
     palette: Tensor
     """``(kinds, FACES, TEXELS, TEXELS, 3)``."""
+    lit: Tensor
+    """``(kinds,)``."""
     placed: Tensor
     """``int64 (SLOTS,)``."""
 
@@ -149,7 +152,8 @@ def look_through(
         return None
     boxes = Boxes(torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(blocks)))
     slots = np.where(placed.sum(1) > 0, placed.argmax(1), 0)
-    return Surveyed(boxes, torch.from_numpy(textures.result()), torch.from_numpy(slots))
+    palette, lit = textures.result()
+    return Surveyed(boxes, torch.from_numpy(palette), torch.from_numpy(lit), torch.from_numpy(slots))
 
 
 def quantised(seen: np.ndarray) -> np.ndarray:
@@ -225,31 +229,44 @@ class _Textures:
             which = ((met.entry.ravel()[rows].astype(np.int64) - AIR) * FACES + face) * TEXELS**2 + place.ravel()[rows]
             self.frames.append((which, episode.frames[at].reshape(-1, 3)[rows] / np.float32(255)))
 
-    def result(self) -> np.ndarray:
-        """Return ``float32 (kinds, FACES, TEXELS, TEXELS, 3)``."""
-        size = self.kinds * FACES * TEXELS**2
-        palette, total, weight = np.ones((size, 3)), np.zeros((size, 3)), np.zeros((size, 3))
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return textures ``float32 (kinds, FACES, TEXELS, TEXELS, 3)`` and which kinds are lit, ``(kinds,)``."""
+        per = FACES * TEXELS**2
+        size = self.kinds * per
+        palette, known = np.full((size, 3), 0.5), np.zeros(size, np.bool_)
+        lit = np.ones(self.kinds, np.float32)
         for turn in range(ROUNDS):
-            total[:], weight[:] = 0, 0
+            total, weight = np.zeros((2, size, 3))
+            slopes = np.zeros((2, self.kinds))  # of a kind's brightness over the light's, as logarithms
             for which, colour in self.frames:
-                gain = np.ones(3)
+                kind, gain = which // per, np.ones(3)
                 if turn:
-                    gain = (colour * palette[which]).sum(0) / np.maximum(np.square(palette[which]).sum(0), 1e-6)
+                    shone = palette[which] * lit[kind, None]
+                    gain = (colour * shone).sum(0) / np.maximum(np.square(shone).sum(0), 1e-6)
+                    bright, own = colour.mean(1), palette[which].mean(1)
+                    light = math.log(max(gain.mean(), 1e-3))
+                    for each in np.unique(kind):
+                        mine = kind == each
+                        off = math.log((bright[mine].sum() + 1e-3) / (own[mine].sum() + 1e-3))
+                        slopes[:, each] += mine.sum() * light * off, mine.sum() * light * light
+                scale = np.where(lit[kind, None] > 0, gain, 1.0)
                 for channel in range(3):
-                    total[:, channel] += np.bincount(which, gain[channel] * colour[:, channel], size)
-                    weight[:, channel] += np.bincount(which, np.full(len(which), gain[channel] ** 2), size)
+                    total[:, channel] += np.bincount(which, scale[:, channel] * colour[:, channel], size)
+                    weight[:, channel] += np.bincount(which, scale[:, channel] ** 2, size)
             known = weight[:, 0] > 0
             palette = np.where(known[:, None], total / np.maximum(weight, 1e-6), 0.5)
+            if turn:
+                lit = (slopes[0] >= 0.5 * slopes[1]).astype(np.float32)
         faces = palette.reshape(self.kinds, FACES, TEXELS**2, 3)
         there = known.reshape(self.kinds, FACES, TEXELS**2)
-        for kind in range(self.kinds):  # texels, faces and kinds that were never seen are like the others
-            every = faces[kind][there[kind]]
+        for each in range(self.kinds):  # texels, faces and kinds that were never seen are like the others
+            every = faces[each][there[each]]
             for face in range(FACES):
-                mine = faces[kind, face][there[kind, face]]
-                faces[kind, face][~there[kind, face]] = (
+                mine = faces[each, face][there[each, face]]
+                faces[each, face][~there[each, face]] = (
                     mine.mean(0) if len(mine) else every.mean(0) if len(every) else 0.5
                 )
-        return faces.reshape(self.kinds, FACES, TEXELS, TEXELS, 3).clip(0, 1.5).astype(np.float32)
+        return faces.reshape(self.kinds, FACES, TEXELS, TEXELS, 3).clip(0, 1.5).astype(np.float32), lit
 
 
 class CompletionStage:
@@ -269,6 +286,7 @@ class CompletionStage:
         self.network = CompletionNet(config.model)
         if data is not None:
             self.network.palette.copy_(data.palette)
+            self.network.lit.copy_(data.lit)
             self.network.placed.copy_(data.placed)
         self.network.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -322,13 +340,14 @@ class CompletionStage:
         return {name: value / count for name, value in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.optimizer.state_dict(), "palette": self.network.palette, "placed": self.network.placed}
+        told = {name: getattr(self.network, name) for name in ("palette", "lit", "placed")}
+        return {**self.optimizer.state_dict(), **told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
         for net in (self.network, self.average):
-            net.palette.copy_(state["palette"])
-            net.placed.copy_(state["placed"])
+            for name in ("palette", "lit", "placed"):
+                getattr(net, name).copy_(state[name])
 
     def result(self) -> CompletionNet:
         """Return the averaged network in evaluation mode."""

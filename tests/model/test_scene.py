@@ -134,6 +134,7 @@ def test_remembered_pixels_are_laid_over_only_where_the_dream_shows_the_same(gue
     assert place is not None
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 40, (*SIZE, 3)).astype(np.uint8) + 100
+    place.begin(np.zeros(5))
     place.remember(picture, np.full(SIZE, 5.0, np.float32), 0.0)
     eyes = np.zeros((2, 5))
     views_of([place], eyes[None])
@@ -164,6 +165,7 @@ def test_remembered_pixels_are_laid_over_only_where_the_dream_shows_the_same(gue
 def test_what_is_drawn_again_and_again_fades_but_never_what_a_hand_made(guesser: Guesser):
     place = guesser.place(SIZE)
     assert place is not None
+    place.begin(np.zeros(5))
     place.remember(np.full((*SIZE, 3), 100, np.uint8), np.full(SIZE, 5.0, np.float32), 0.0)
     plain, expected = np.full((2, *SIZE, 3), 100, np.uint8), np.ones((2, 4, 6))
     spread = np.zeros((2, 4, 6), np.float32)
