@@ -39,7 +39,7 @@ class PlayConfig:
     steps: int = 4
     """Denoising steps of the dream: 1, 2, 4 or 8; keys change it while playing."""
     recall: bool = True
-    """Let the dream recall recorded places where it knows too little."""
+    """Let the dream recall recorded places where it knows too little, and map the blocks close by."""
     checkpoint: Path | None = None
     """The dream's checkpoint file; null takes the shipped one."""
     task: str = "free"

@@ -81,7 +81,7 @@ class RolloutConfig:
     steps: int = 4
     """Denoising steps of the dream: 1, 2, 4 or 8."""
     recall: bool = True
-    """Let the dream recall recorded places where it knows too little."""
+    """Let the dream recall recorded places where it knows too little, and map the blocks close by."""
     checkpoint: Path | None = None
     """The dream's checkpoint file; null takes the shipped one."""
     frame_size: tuple[int, int] | None = None

@@ -65,7 +65,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, dict[str, Any], np.ndarray]):
             checkpoint: the dream's file, and whose autoencoder makes the reference world's latents; None takes the
                 shipped one.
             steps: denoising steps of the dream: 1, 2, 4 or 8.
-            recall: whether the dream recalls recorded places where too little is known, see
+            recall: whether the dream recalls recorded places and shows near ground from a map of blocks, see
                 :class:`latentcraft.simulator.dream.world.DreamWorld`.
             observation: ``rgb``, ``latent``, ``both`` or ``none``.
             per_frame_observations: all frames of a step instead of the last.

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentcraft.model.blockmap import AIR, EVIDENCE, FACES, GUESSED, TEXELS, BlockMap, Looks, corner_of, evidence
+from latentcraft.model.blockmap import AIR, FACES, GUESSED, TEXELS, BlockMap, Looks
+from latentcraft.model.evidence import EVIDENCE, corner_of, evidence
 from latentcraft.model.memory import Memory
 
 FOLD = 2

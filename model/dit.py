@@ -81,6 +81,8 @@ class DiTConfig:
     works in the middle: without this, 2,000 steps taught a net nothing of blocks that break or are placed."""
     touch_width: int = 0
     """Width of the convolutions that draw what the hand has changed (touch.py), of which heads are told; 0 has none."""
+    hand_told: bool = False
+    """Tell the heads what the hand has changed also where no touch draws it."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_size or self.head_size % 4:
@@ -163,7 +165,7 @@ class SpacetimeDiT(nn.Module):
         if heads:
             self.outcome_token = nn.Linear(width, width)
             self.outcome_hand = None
-            if config.touch_width:
+            if config.touch_width or config.hand_told:
                 self.outcome_hand = nn.Linear(config.chunk * len(CHANGES) * AROUND, width, bias=False)
             self.outcome = nn.Linear(2 * width, config.chunk * (len(REWARD_BINS) + 1))
         self.init_weights()

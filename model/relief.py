@@ -32,6 +32,9 @@ BOTTOM, BANDS = -3.1, 19
 """Metres over the eye of the lowest band of a column that is described, and bands, each :data:`SIZE` high."""
 HEAD = -0.3
 """Metres over the eye below which the highest surface of a column is looked for: about as high as one can jump."""
+AIR, GUESSED, ENTRY = 1, 32, 63
+"""Of a map's entries (:mod:`latentcraft.model.blockmap`): air, what is added where nothing was seen, and both with any
+kind of block."""
 FEATURES = BANDS + 6
 """Of a column: how full its bands are, the height over the feet of its highest surface and whether there is one, red,
 green and blue of the ground and whether they are known."""
@@ -97,7 +100,7 @@ def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints):
 
 @compiled
 def fill_cells(cells, colours, eye, level_axes, boxes, tints):
-    """Add the faces of a map's blocks that border on air to :func:`empty` boxes.
+    """Add the faces of a map's blocks that border on air to :func:`empty` boxes, but of no block that was not seen.
 
     Args:
         cells: see :class:`latentcraft.model.blockmap.BlockMap`.
@@ -113,14 +116,14 @@ def fill_cells(cells, colours, eye, level_axes, boxes, tints):
     for i in range(x0 - reach, x0 + reach + 1):
         for j in range(y0 + int(LOWEST) - 1, y0 + int(LEVELS * SIZE + LOWEST) + 2):
             for k in range(z0 - reach, z0 + reach + 1):
-                entry = cells[i & mask_x, j & mask_y, k & mask_z] & 63
-                if entry < 2 or entry & 32:
+                entry = cells[i & mask_x, j & mask_y, k & mask_z] & ENTRY
+                if entry <= AIR or entry & GUESSED:
                     continue
                 for face in range(6):
                     axis, upper = face // 2, face % 2
                     step = 2 * upper - 1
                     a, b, c = i + step * (axis == 0), j + step * (axis == 1), k + step * (axis == 2)
-                    if cells[a & mask_x, b & mask_y, c & mask_z] & 63 != 1:
+                    if cells[a & mask_x, b & mask_y, c & mask_z] & ENTRY != AIR:
                         continue
                     for one in range(per):
                         for other in range(per):

@@ -4,6 +4,7 @@ This part is optional. It needs episodes that say where the eye was (``pose``) a
 (``depth``), as the reference world's do. A world without it moves its last picture only (motion.py).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from latentcraft.model import points
 from latentcraft.model.actions import ACTION_SIZE, CHANGES
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.awaited import Awaited
-from latentcraft.model.blockmap import AIR, CLEAR, BlockMap, Looks
+from latentcraft.model.blockmap import AIR, BlockMap, Looks
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.camera import EYE_HEIGHT
 from latentcraft.model.cells import distances_to
@@ -24,7 +25,7 @@ from latentcraft.model.completion import CompletionConfig, CompletionNet, comple
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
 from latentcraft.model.matter import MatterConfig, MatterNet
-from latentcraft.model.memory import Memory, View, contradicts, widened
+from latentcraft.model.memory import REAL, Memory, View, contradicts, widened
 from latentcraft.model.points import POOL
 from latentcraft.model.relief import Nearby
 from latentcraft.model.views import DRAWN, Views
@@ -117,6 +118,13 @@ class Scene(nn.Module):
             if small is not None:
                 small.float()
         return self
+
+    def without_map(self) -> "Scene":
+        """Return a scene of the same nets that makes no map of blocks."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.completion = None
+        return other
 
     def place(self, frame_size: tuple[int, int]) -> "Place":
         """Return an empty memory for one world."""
@@ -236,7 +244,7 @@ class Place:
         """Show the map in a view."""
         if self.blocks is not None and self.looks is not None:
             memory = self.memory
-            vague = memory.pixels_of(view, memory.sure, 1.0) < CLEAR
+            vague = memory.pixels_of(view, memory.sure, 1.0) < REAL
             away = np.linalg.norm(memory.eyes[:, :3] - eye[:3], axis=1)
             fixed = memory.pixels_of(view, away[:, None, None], 0.0) < AWAY
             self.blocks.show(

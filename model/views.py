@@ -53,7 +53,8 @@ class Views(NamedTuple):
         """
         if self.recalled is None:
             return None
-        old, new = (share_of(part) > 0.25 for part in (self.known & ~self.recalled, self.recalled))
+        recalled = self.recalled if self.mapped is None else self.recalled & ~self.mapped  # blocks need no seams
+        old, new = (share_of(part) > 0.25 for part in (self.known & ~self.recalled, recalled))
         return np.stack([widened(left) & right for left, right in zip(old, new, strict=True)])
 
     def last(self) -> "Views":

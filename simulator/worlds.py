@@ -31,7 +31,8 @@ def make_world(
         checkpoint: dream only; None takes the shipped one.
         steps: denoising steps, 1, 2, 4 or 8; dream only.
         frames: which frames of a chunk are shown: ``all``, the ``last`` or ``none``; fewer are faster.
-        recall: whether the dream recalls recorded places, if its checkpoint has any; dream only.
+        recall: whether the dream recalls recorded places and shows near ground from a map of blocks, if its checkpoint
+            can; dream only.
 
     Raises:
         UserError: an unknown name or a bad value of the others.

@@ -18,11 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES
-from latentcraft.model.blockmap import AIR, BOX, FACES, TEXELS, TEXTURE, BlockMap, corner_of, evidence
+from latentcraft.model.blockmap import AIR, FACES, TEXELS, TEXTURE, BlockMap
 from latentcraft.model.camera import eyes_of
 from latentcraft.model.completion import SLOTS, SURE, CompletionConfig, CompletionNet
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.episodes import Episode, read_all, read_blocks, read_distances
+from latentcraft.model.evidence import BOX, corner_of, evidence
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.held import slots_of
 from latentcraft.model.memory import Memory
@@ -39,6 +40,10 @@ CLOSE = 0.03
 """Metres, and share of the distance, by which a pixel may be off the face it belongs to."""
 PIXELS = 1500
 """Of a frame that textures are learned from."""
+FEWEST = 30
+"""Pixels of a kind in a frame that tell how bright it is there."""
+SEEN_OFTEN, GLOWING = 12, 0.35
+"""Frames from which on one knows whether a kind glows, and how much of the light's changes it then shows at most."""
 ROUNDS = 8
 """Times that textures and the light of each frame are fitted to each other."""
 
@@ -237,7 +242,7 @@ class _Textures:
         lit = np.ones(self.kinds, np.float32)
         for turn in range(ROUNDS):
             total, weight = np.zeros((2, size, 3))
-            slopes = np.zeros((2, self.kinds))  # of a kind's brightness over the light's, as logarithms
+            shone_at: list[list[tuple[float, float]]] = [[] for _ in range(self.kinds)]
             for which, colour in self.frames:
                 kind, gain = which // per, np.ones(3)
                 if turn:
@@ -248,7 +253,8 @@ class _Textures:
                     for each in np.unique(kind):
                         mine = kind == each
                         off = math.log((bright[mine].sum() + 1e-3) / (own[mine].sum() + 1e-3))
-                        slopes[:, each] += mine.sum() * light * off, mine.sum() * light * light
+                        if mine.sum() >= FEWEST:
+                            shone_at[each].append((light, off))
                 scale = np.where(lit[kind, None] > 0, gain, 1.0)
                 for channel in range(3):
                     total[:, channel] += np.bincount(which, scale[:, channel] * colour[:, channel], size)
@@ -256,7 +262,7 @@ class _Textures:
             known = weight[:, 0] > 0
             palette = np.where(known[:, None], total / np.maximum(weight, 1e-6), 0.5)
             if turn:
-                lit = (slopes[0] >= 0.5 * slopes[1]).astype(np.float32)
+                lit = np.array([follows_light(pairs) for pairs in shone_at], np.float32)
         faces = palette.reshape(self.kinds, FACES, TEXELS**2, 3)
         there = known.reshape(self.kinds, FACES, TEXELS**2)
         for each in range(self.kinds):  # texels, faces and kinds that were never seen are like the others
@@ -267,6 +273,17 @@ class _Textures:
                     mine.mean(0) if len(mine) else every.mean(0) if len(every) else 0.5
                 )
         return faces.reshape(self.kinds, FACES, TEXELS, TEXELS, 3).clip(0, 1.5).astype(np.float32), lit
+
+
+def follows_light(pairs: Sequence[tuple[float, float]]) -> bool:
+    """Return whether a kind is as bright as its surroundings: ``pairs`` are logarithms of the light's brightness and of
+    its own, one of a frame. Those that glow are not; of what was seldom seen it is taken for granted.
+    """
+    if len(pairs) < SEEN_OFTEN:
+        return True
+    light, own = np.array(pairs).T
+    light = light - light.mean()
+    return bool((light * own).sum() > GLOWING * (light * light).sum())
 
 
 class CompletionStage:

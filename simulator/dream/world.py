@@ -79,8 +79,9 @@ class DreamWorld:
             frames: which frames of a chunk are shown: ``all``, the ``last`` or ``none``; see above.
             dtype: number format the checkpoint is loaded in; None takes what this machine multiplies fastest. A loaded
                 model keeps its own.
-            recall: whether recorded places are recalled where too little is known, if the checkpoint has a bank.
-                Without it all that was never seen is invented.
+            recall: whether recorded places are recalled where too little is known, and near ground is shown from a map
+                of blocks, if the checkpoint has a bank and completes maps. Without, all that was never seen is invented
+                by the transformer alone; a step costs less.
 
         Raises:
             UserError: a bad checkpoint, task, frame size, chunk, number of steps or choice of frames; a task that the
@@ -96,8 +97,9 @@ class DreamWorld:
         else:
             self.model = load_checkpoint(checkpoint, dtype=dtype or fast_dtype())
         self.model.check_task(task)
-        if not recall and self.model.bank is not None:
-            self.model = replace(self.model, bank=None)
+        if not recall:
+            scene = None if self.model.scene is None else self.model.scene.without_map()
+            self.model = replace(self.model, bank=None, scene=scene)
         self._digest = digest(self.model.dit) + digest(self.model.motion)
         if self.model.scene is not None:
             self._digest += digest(self.model.scene)

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from latentcraft.model.blockmap import (
-    AIR,
-    BOX,
     DRAWN_TO,
     FACES,
     MADE,
@@ -15,10 +13,10 @@ from latentcraft.model.blockmap import (
     UNKNOWN,
     BlockMap,
     Looks,
-    corner_of,
-    evidence,
 )
+from latentcraft.model.evidence import BOX, corner_of, evidence
 from latentcraft.model.memory import Memory, View
+from latentcraft.model.relief import AIR
 
 STONE = 4
 EYE = np.array([8.5, 20.5, 8.5, 0.0, 0.0])  # looks along +z

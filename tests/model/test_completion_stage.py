@@ -5,16 +5,17 @@ import pytest
 import torch
 
 from latentcraft.__main__ import main
-from latentcraft.model.blockmap import BOX, EVIDENCE, corner_of, evidence
 from latentcraft.model.completion import CompletionConfig, CompletionNet, complete, folded, unfolded
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.episodes import list_episodes, read_blocks
+from latentcraft.model.evidence import BOX, EVIDENCE, corner_of, evidence
 from latentcraft.model.memory import Memory
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.scene import Place
 from latentcraft.model.train.completion import (
     CompletionStage,
     CompletionStageConfig,
+    follows_light,
     look_through,
     quantised,
     restored,
@@ -145,3 +146,10 @@ def test_complete_needs_no_more_than_a_memory():
     assert place.blocks is not None and place.looks is not None
     complete(net, place.memory, place.blocks, place.looks, np.array([0.5, 20.6, 0.5, 0.0, 0.0]))
     assert place.blocks.centre is not None and place.blocks.light[3] == 0
+
+
+def test_what_glows_does_not_follow_the_light():
+    light = np.linspace(-0.5, 0.2, 20)
+    assert follows_light([(one, one + 0.1) for one in light])
+    assert not follows_light([(one, 0.3 + 0.01 * (-1) ** at) for at, one in enumerate(light)])
+    assert follows_light([(one, 0.3) for one in light[:5]])  # too seldom seen to say

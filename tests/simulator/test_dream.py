@@ -239,6 +239,9 @@ def test_where_nothing_is_known_a_recorded_place_is_recalled_and_stays(tiny_chec
     pair.restore(before, 1)
     assert pair.step(np.concatenate([turn, turn])).infos[1]["recalled"] == turned.infos[0]["recalled"]
     alone = DreamWorld(checkpoint=model, recall=False)
+    place, mapped = alone.model.guesser.place((32, 48)), model.guesser.place((32, 48))
+    assert place is not None and mapped is not None
+    assert place.blocks is None and mapped.blocks is not None  # and the loaded model keeps its map
     alone.reset([Start(seed=900001)])
     assert "recalled" not in alone.step(turn).infos[0] and alone.like().model.bank is None
     # Pictures of another size are of no use.
