@@ -237,14 +237,12 @@ class BlockMap:
         if vague is not None:
             poor |= vague
         # Of what memory has sharp only that is doubted which would fly in the air.
-        near = np.where(poor, 0, (1 + ALIKE) * view.distance).astype(np.float32)
-        far = np.where(poor, DRAWN_TO, 0 if guessed else DRAWN_TO).astype(np.float32)
+        near = np.where(poor, 0, np.inf if guessed else (1 + ALIKE) * view.distance).astype(np.float32)
         if fixed is not None:
-            far[fixed & ~poor] = 0
-        far[near > DRAWN_TO] = 0
-        if self.worked:
-            far = np.where(far > 0, far, np.minimum((1 - ALIKE) * view.distance, DRAWN_TO)).astype(np.float32)
-        met = self.cast(eye, rays, focal, far, near=near, settle=guessed, guessed=guessed)
+            near[fixed & ~poor] = np.inf
+        far = np.where(self.worked | (near < DRAWN_TO), DRAWN_TO, 0).astype(np.float32)
+        before = ((1 - ALIKE) * view.distance).astype(np.float32)
+        met = self.cast(eye, rays, focal, far, near=near, before=before, settle=guessed, guessed=guessed)
         shown = met.entry > AIR
         colours = looks.colours(met.entry[shown], met.texel[shown], self.gain)
         view.picture[shown] = (255 * colours + 0.5).clip(0, 255).astype(np.uint8)
@@ -253,7 +251,7 @@ class BlockMap:
 
     def cast(
         self, eye: np.ndarray, rays: np.ndarray, focal: float, far: np.ndarray, *,
-        near: np.ndarray | None = None, settle: bool = False, guessed: bool = True,
+        near: np.ndarray | None = None, before: np.ndarray | None = None, settle: bool = False, guessed: bool = True,
     ) -> Cast:  # fmt: skip
         """Return what the map shows from ``eye (5,)``.
 
@@ -262,19 +260,21 @@ class BlockMap:
             rays: of the pixels, ``float32 (3, H, W)``.
             focal: pixels.
             far: metres up to which each pixel is asked for, ``float32 (H, W)``; 0: not at all.
-            near: metres from which on it is, likewise; blocks that a hand made are shown before it, too. Default 0.
+            near: metres from which on it is, likewise. What is seen through a cell that a hand has dug out is shown
+                in any case. Default 0.
+            before: metres up to which blocks that a hand made are shown in any case, likewise.
             settle: whether blocks that are seen are to stay.
             guessed: whether cells of which nothing was seen count as known.
         """
         shape = far.shape
         out = Cast(np.zeros(shape, np.uint8), np.full(shape, np.inf, np.float32), np.zeros(shape, np.int32))
-        near = np.zeros_like(far) if near is None else near
-        march(self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, near, far, settle, guessed, *out)
+        near, before = (np.zeros_like(far) if part is None else part for part in (near, before))
+        march(self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, near, before, far, settle, guessed, *out)
         return out
 
 
 @compiled
-def march(cells, turn, place, rays, focal, near, far, settle, guessed, entry, distance, texel):
+def march(cells, turn, place, rays, focal, near, before, far, settle, guessed, entry, distance, texel):
     """Follow rays through a map to the first block; see :meth:`BlockMap.cast`.
 
     Args:
@@ -284,6 +284,7 @@ def march(cells, turn, place, rays, focal, near, far, settle, guessed, entry, di
         rays: ``float32 (3, H, W)``.
         focal: pixels.
         near: see there, ``float32 (H, W)``.
+        before: see there, ``float32 (H, W)``.
         far: see there, ``float32 (H, W)``.
         settle: see there.
         guessed: see there.
@@ -308,7 +309,7 @@ def march(cells, turn, place, rays, focal, near, far, settle, guessed, entry, di
             dx = dx if abs(dx) > 1e-9 else 1e-9
             dy = dy if abs(dy) > 1e-9 else 1e-9
             dz = dz if abs(dz) > 1e-9 else 1e-9
-            i, j, k, t, axis, found = x0, y0, z0, 0.0, 0, 0
+            i, j, k, t, axis, found, through = x0, y0, z0, 0.0, 0, 0, False
             ix, iy, iz = 1 / dx, 1 / dy, 1 / dz
             tx = (i + (dx > 0) - place[0]) * ix
             ty = (j + (dy > 0) - place[1]) * iy
@@ -329,9 +330,12 @@ def march(cells, turn, place, rays, focal, near, far, settle, guessed, entry, di
                 found = cells[i & mask_x, j & mask_y, k & mask_z]
                 if (found & KIND != AIR and found & KIND != inside) or (not guessed and found & GUESSED):
                     break
+                through = through or found & MADE != 0
             made, whole = found & MADE != 0, found
             found = found & KIND if guessed or not found & GUESSED else UNKNOWN
-            if found <= AIR or found == inside or t >= limit or (t < near[row, column] and not made):
+            if found <= AIR or found == inside or t >= limit:
+                continue
+            if t < near[row, column] and not through and not (made and t < before[row, column]):
                 continue
             if settle:
                 cells[i & mask_x, j & mask_y, k & mask_z] = (whole | SETTLED) & ~GUESSED
