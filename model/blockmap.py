@@ -5,8 +5,9 @@ In worlds of blocks the smear stands for cubes, and a net says which (completion
 are as sharp from close by as one likes, lie exactly in the grid, can be stood on, dug out and built on. So what is near
 is shown from here, unless memory has it sharper.
 
-A cell that was once shown is *settled*: only a hand changes it. The map is a window of :data:`SIDES` cells that moves
-along with the eye; what it leaves behind memory keeps.
+A cell of which nothing was seen is *settled* once it was shown: from then on only a hand changes it. One of which
+something was seen may still be seen better. The map is a window of :data:`SIDES` cells that moves along with the eye;
+what it leaves behind memory keeps.
 """
 
 from collections.abc import Mapping
@@ -229,7 +230,7 @@ class BlockMap:
             looks: what the blocks look like.
             vague: where memory is not to be trusted, ``bool (H, W)``.
             fixed: where what memory has sharp is to stay, ``bool (H, W)``.
-            guessed: whether also blocks are shown of which nothing was seen. Whatever is then shown is settled.
+            guessed: whether also blocks are shown of which nothing was seen, which are then settled.
         """
         if self.centre is None:
             return

@@ -74,16 +74,13 @@ def in_hand(
     unlike = net.unlike(picture).cpu().numpy()
     before = [UNKNOWN if place is None else place.slot for place in places]
     if UNKNOWN in before:
-        first = unlike
+        real = picture.float()
         if shown is not None:
             real = torch.from_numpy(shown).to(picture.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-            first = net.unlike(real).cpu().numpy()
-            first_seen = real
-        else:
-            first_seen = picture.float()
+        first = unlike if shown is None else net.unlike(real).cpu().numpy()
         past = [True] * len(before) if there is None else there.tolist()
         shape, looks = net.in_frame((picture.shape[2], picture.shape[3]))
-        for place, off, seen, one in zip(places, first, past, first_seen, strict=True):
+        for place, off, seen, one in zip(places, first, past, real, strict=True):
             if place is not None and place.slot == UNKNOWN and seen and off.min() < STRANGE and shape.any():
                 share = (one[:, shape] + 1).mean() / (looks[int(off.argmin())][:, shape] + 1).mean().clamp(min=1e-3)
                 place.light = float(share.clamp(DARKEST, LIGHTEST))

@@ -206,7 +206,7 @@ def test_an_ending_leaves_only_whole_episodes(tmp_path, ending):
             time.sleep(0.1)
     episodes = list_episodes(tmp_path)
     assert len(episodes) >= 3
-    assert len(list(tmp_path.iterdir())) == 3 * len(episodes)  # video, distances, jsonl
+    assert len(list(tmp_path.iterdir())) == 4 * len(episodes)  # video, distances, blocks, jsonl
     assert len(list(read_all(episodes))) == len(episodes)
 
 
