@@ -89,7 +89,7 @@ class Looks(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """What rays meet; see :func:`cast`."""
+    """What rays meet; see :meth:`BlockMap.cast`."""
 
     entry: np.ndarray
     """Of the map, ``uint8 (H, W)``, only :data:`KIND`; :data:`UNKNOWN` where the ray meets nothing known."""

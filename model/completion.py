@@ -13,16 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentcraft.model.blockmap import AIR, FACES, GUESSED, TEXELS, BlockMap, Looks
+from latentcraft.errors import UserError
+from latentcraft.model.actions import HOTBAR_SLOTS
+from latentcraft.model.blockmap import AIR, FACES, GUESSED, KIND, TEXELS, BlockMap, Looks
 from latentcraft.model.evidence import EVIDENCE, corner_of, evidence
 from latentcraft.model.memory import Memory
 
 FOLD = 2
 """Cells a side that are folded into channels."""
-SURE = 0.6
-"""Probability from which on a cell counts as known."""
-SLOTS = 9
-"""Blocks a player can place."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,15 @@ class CompletionConfig:
     """Shape of the net."""
 
     kinds: int = 20
-    """Kinds of blocks; 0 is air."""
+    """Kinds of blocks; 0 is air. A map holds :data:`latentcraft.model.blockmap.KIND` at most."""
     width: int = 48
     """Channels, of 2 x 2 x 2 cells each."""
     deep: int = 96
     """Channels of 4 x 4 x 4 cells."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.kinds <= KIND:
+            raise UserError(f"completion kinds must be 2 to {KIND}, which a map can tell apart, got {self.kinds}")
 
 
 class Block3d(nn.Module):
@@ -60,7 +62,7 @@ class CompletionNet(nn.Module):
     lit: Tensor
     """How much of the light the kinds are, 0 to 1, ``(kinds,)``: those that glow are not."""
     placed: Tensor
-    """Which kind each of the player's slots places, ``int64 (SLOTS,)``; 0 where nobody knows."""
+    """Which kind each of the player's slots places, ``int64 (HOTBAR_SLOTS,)``; 0 where nobody knows."""
 
     def __init__(self, config: CompletionConfig = CompletionConfig()):  # noqa: B008 (frozen)
         super().__init__()
@@ -74,7 +76,7 @@ class CompletionNet(nn.Module):
         self._looks: Looks | None = None
         self.register_buffer("palette", torch.zeros(config.kinds, FACES, TEXELS, TEXELS, 3))
         self.register_buffer("lit", torch.ones(config.kinds))
-        self.register_buffer("placed", torch.zeros(SLOTS, dtype=torch.int64))
+        self.register_buffer("placed", torch.zeros(HOTBAR_SLOTS, dtype=torch.int64))
 
     def forward(self, seen: Tensor) -> Tensor:
         """Return logits ``(k, kinds, *BOX)`` for what is ``seen (k, EVIDENCE, *BOX)``."""

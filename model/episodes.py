@@ -25,7 +25,7 @@ held block, a crosshair), :data:`latentcraft.model.camera.SKY` for the sky. A wo
 **Blocks** around the eye, of worlds that are grids of cubes a metre wide and tell, may lie in ``NAME.blocks.npz``:
 ``index`` ``int64 (k,)``, the frames, ``corner`` ``int64 (k, 3)``, the lower corner (x, y, z) of a box of cells, in the
 metres of the poses, and ``blocks`` ``uint8 (k, X, Y, Z)``, the kind of block in each; 0 is air. A world whose episodes
-have them can be learned with a map of blocks (blockmap.py).
+have them, in boxes of :data:`latentcraft.model.evidence.BOX`, can be learned with a map of blocks (blockmap.py).
 
 An episode exists if and only if its jsonl exists: the writer renames everything else first and the jsonl last.
 """
@@ -112,15 +112,12 @@ def read_distances(path: Path | str) -> tuple[np.ndarray, np.ndarray] | None:
     Raises:
         UserError: the file is torn or foreign.
     """
-    file = beside(base_of(path), DEPTH)
-    if not file.exists():
+    found = _arrays_beside(path, DEPTH, "distances", ("index", "distance"))
+    if found is None:
         return None
-    try:
-        with np.load(file) as arrays:
-            index, distance = arrays["index"], arrays["distance"]
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UserError(f"cannot read the distances {file} ({error}); delete it or record the episode again") from error
+    index, distance = found
     if index.ndim != 1 or distance.ndim != 3 or len(index) != len(distance):
+        file = beside(base_of(path), DEPTH)
         raise UserError(f"{file} does not hold index (k,) and distance (k, H, W); delete it or record again")
     return index, distance
 
@@ -132,17 +129,30 @@ def read_blocks(path: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray] |
     Raises:
         UserError: the file is torn or foreign.
     """
-    file = beside(base_of(path), BLOCKS)
+    found = _arrays_beside(path, BLOCKS, "blocks", ("index", "corner", "blocks"))
+    if found is None:
+        return None
+    index, corner, blocks = found
+    if corner.shape != (*index.shape, 3) or blocks.ndim != 4 or len(blocks) != len(index):
+        file = beside(base_of(path), BLOCKS)
+        raise UserError(f"{file} does not hold index (k,), corner (k, 3), blocks (k, X, Y, Z); delete it")
+    return index, corner, blocks
+
+
+def _arrays_beside(path: Path | str, suffix: str, what: str, names: Sequence[str]) -> list[np.ndarray] | None:
+    """Return arrays of a file beside an episode, None if there is none.
+
+    Raises:
+        UserError: the file is torn or foreign.
+    """
+    file = beside(base_of(path), suffix)
     if not file.exists():
         return None
     try:
         with np.load(file) as arrays:
-            index, corner, blocks = arrays["index"], arrays["corner"], arrays["blocks"]
+            return [arrays[name] for name in names]
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise UserError(f"cannot read the blocks {file} ({error}); delete it or record the episode again") from error
-    if corner.shape != (*index.shape, 3) or blocks.ndim != 4 or len(blocks) != len(index):
-        raise UserError(f"{file} does not hold index (k,), corner (k, 3), blocks (k, X, Y, Z); delete it")
-    return index, corner, blocks
+        raise UserError(f"cannot read the {what} {file} ({error}); delete it or record the episode again") from error
 
 
 def list_episodes(directory: Path | str) -> list[Path]:

@@ -358,16 +358,17 @@ class Guesser:
             hold = holds[index].cpu().numpy()
             behind = None
             if place is not None:
-                for cell in changed_cells(hold, view.eyes, "dug"):
+                dug = changed_cells(hold, view.eyes, "dug")
+                for cell in dug:
                     place.memory.carve(cell)
                     place.make(cell, 0)
                 if self.scene is not None and self.scene.completion is not None:
                     block = int(self.scene.completion.placed[max(0, int(held.slots[index][-1]))])
-                    for cell in changed_cells(hold, view.eyes, "placed"):
-                        if block:
-                            place.make(cell, block)
-                views_of([place], view.eyes[None])
-                behind = place.guess_ahead()
+                    for cell in changed_cells(hold, view.eyes, "placed") if block else ():
+                        place.make(cell, block)
+                if dug or place.blocks is not None:
+                    views_of([place], view.eyes[None])
+                    behind = place.guess_ahead()
             height, width = view.known.shape[1:]
             rays = pixel_rays(height, width, float(hold[told[index]][0, 5]))
             out[index] = worked(net, view, hold, held.slots[index], rays, behind)

@@ -23,12 +23,9 @@ from torch import Tensor, nn
 
 from latentcraft.model.actions import CHANGES, HOTBAR_SLOTS
 from latentcraft.model.aim import AimNet, laid_out
+from latentcraft.model.blockmap import FACES, TEXELS
 from latentcraft.model.cells import slabs
 
-FACES = 6
-"""Of a cell: the lower and the upper one across x, across y, across z."""
-TEXELS = 16
-"""Along a side of a face."""
 SAMPLES = 4
 """Points along a side of a cell at which its surroundings are looked at, in the planes of its faces."""
 WINDOW = 3 * SAMPLES

@@ -156,7 +156,7 @@ class Place:
         """Of the one body at the last frame; None before the first."""
         self.grip: Grip | None = None
         """Of the one hand; None before the first chunk, and where there is no hand net."""
-        self._views: list[View] = []
+        self._views: list[View] = []  # those of :attr:`ahead`
         self.ahead: Views | None = None
         """What is remembered of the chunk that comes next."""
         self.changed = np.zeros(frame_size, np.bool_)
@@ -260,7 +260,9 @@ class Place:
         return self.look_ahead(self._views, self.ahead.eyes, self.ahead.recalled)
 
     def look_ahead(self, views: Sequence[View], eyes: np.ndarray, recalled: np.ndarray | None = None) -> Views:
-        """Take what is remembered of the coming chunk's views from ``eyes (f, 5)`` for :attr:`ahead`, and return it."""
+        """Take what is known of the coming chunk's views from ``eyes (f, 5)``, and which pixels of it were just
+        ``recalled``, for :attr:`ahead`, and return it.
+        """
         self._views = list(views)
         unsure = float(self.sure.mean())
         self._sure_ahead = self.memory.behind(views[-1], self.memory.sure, unsure, unsure)

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from latentcraft.model.actions import BUTTON_INDEX, CHANGES
+from latentcraft.errors import UserError
+from latentcraft.model.actions import BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
 from latentcraft.model.blockmap import AIR, FACES, TEXELS, TEXTURE, BlockMap
 from latentcraft.model.camera import eyes_of
-from latentcraft.model.completion import SLOTS, SURE, CompletionConfig, CompletionNet
+from latentcraft.model.completion import CompletionConfig, CompletionNet
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.episodes import Episode, read_all, read_blocks, read_distances
 from latentcraft.model.evidence import BOX, corner_of, evidence
@@ -32,6 +33,10 @@ from latentcraft.model.train.ranks import ALONE, Ranks
 
 SCALES = np.array([50, 255, 255, 255, 120, 120, 120, 255, 30, 50], np.float32)
 """By what evidence is multiplied to be kept as 8 bits."""
+SURE = 0.6
+"""Probability from which on a cell counts as known to validation."""
+TOLD = ("palette", "lit", "placed")
+"""What the net is told of kinds and need not learn."""
 CHUNK = 4
 """Ticks between remembered pictures."""
 NEAR = 6.0
@@ -94,7 +99,7 @@ class Surveyed(NamedTuple):
     lit: Tensor
     """``(kinds,)``."""
     placed: Tensor
-    """``int64 (SLOTS,)``."""
+    """``int64 (HOTBAR_SLOTS,)``."""
 
 
 @torch.no_grad()
@@ -112,9 +117,13 @@ def look_through(
         generator: chooses.
         device: where the depth net is.
         quiet: show no progress bar.
+
+    Raises:
+        UserError: an episode tells of more kinds than are configured.
     """
-    seen, blocks, textures = list[np.ndarray](), list[np.ndarray](), _Textures(config.model.kinds)
-    placed = np.zeros((SLOTS, config.model.kinds), np.int64)
+    seen, blocks = list[np.ndarray](), list[np.ndarray]()
+    textures = _Textures(config.model.kinds, depth.config.field_of_view)
+    placed = np.zeros((HOTBAR_SLOTS, config.model.kinds), np.int64)
     bar = tqdm(total=len(paths), desc="blocks", unit="episode", mininterval=2.0, disable=quiet)
     for path, episode in read_all(paths, frame_size=frame_size):
         bar.update()
@@ -123,7 +132,11 @@ def look_through(
             continue
         eyes = eyes_of(episode.poses, episode.actions[:, BUTTON_INDEX["sneak"]])
         index, corners, kinds = told
-        kinds = np.minimum(kinds, config.model.kinds - 1)
+        if kinds.max() >= config.model.kinds:
+            raise UserError(
+                f"{path} tells of kind {kinds.max()} of block; set completion.model.kinds to more than that, or go"
+                " without a map of blocks: completion.steps=0"
+            )
         _note_placed(episode, index, corners, kinds, placed)
         if (found := read_distances(path)) is not None and found[1].shape[1:] == frame_size:
             textures.see(episode, eyes, found, told)
@@ -203,7 +216,8 @@ def _note_placed(
 class _Textures:
     """Fits textures to pixels whose place is known."""
 
-    def __init__(self, kinds: int) -> None:
+    def __init__(self, kinds: int, field_of_view: float) -> None:
+        self.field_of_view = field_of_view
         self.kinds, self.frames = kinds, list[tuple[np.ndarray, np.ndarray]]()
         self.generator = np.random.default_rng(0)
 
@@ -213,7 +227,7 @@ class _Textures:
         """Take pixels of an episode's frames around which blocks are known."""
         measured, distances = found
         _, height, width = distances.shape
-        memory = Memory((height, width), field_of_view=70.0)
+        memory = Memory((height, width), field_of_view=self.field_of_view)
         for tick, corner, blocks in zip(*told, strict=True):
             before = np.flatnonzero((measured <= tick) & (measured > tick - 7))
             if not len(before) or measured[before[-1]] >= len(episode):
@@ -302,9 +316,8 @@ class CompletionStage:
         self.device, self.ranks = device, ranks
         self.network = CompletionNet(config.model)
         if data is not None:
-            self.network.palette.copy_(data.palette)
-            self.network.lit.copy_(data.lit)
-            self.network.placed.copy_(data.placed)
+            for name in TOLD:
+                getattr(self.network, name).copy_(getattr(data, name))
         self.network.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         every = tuple(name for name, _ in self.network.named_parameters())
@@ -357,13 +370,13 @@ class CompletionStage:
         return {name: value / count for name, value in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        told = {name: getattr(self.network, name) for name in ("palette", "lit", "placed")}
+        told = {name: getattr(self.network, name) for name in TOLD}
         return {**self.optimizer.state_dict(), **told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
         for net in (self.network, self.average):
-            for name in ("palette", "lit", "placed"):
+            for name in TOLD:
                 getattr(net, name).copy_(state[name])
 
     def result(self) -> CompletionNet:

@@ -15,6 +15,7 @@ import numpy as np
 
 from latentcraft.errors import UserError
 from latentcraft.model import actions as action_space
+from latentcraft.model.evidence import BOX
 from latentcraft.model.tasks import TASKS
 from latentcraft.simulator.protocol import (
     WARMUP_CHUNKS,
@@ -31,9 +32,6 @@ from latentcraft.simulator.voxel import terrain
 from latentcraft.simulator.voxel.blocks import AIR, BEDROCK
 from latentcraft.simulator.voxel.game import NAME, Game, GameView, Pose, warmup_actions
 from latentcraft.simulator.voxel.render import Renderer
-
-BOX = (32, 24, 32)
-"""Cells along x, y and z of the surroundings that are told by default."""
 
 
 class History(NamedTuple):

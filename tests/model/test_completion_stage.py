@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from latentcraft.__main__ import main
+from latentcraft.errors import UserError
 from latentcraft.model.completion import CompletionConfig, CompletionNet, complete, folded, unfolded
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.episodes import list_episodes, read_blocks
@@ -153,3 +154,12 @@ def test_what_glows_does_not_follow_the_light():
     assert follows_light([(one, one + 0.1) for one in light])
     assert not follows_light([(one, 0.3 + 0.01 * (-1) ** at) for at, one in enumerate(light)])
     assert follows_light([(one, 0.3) for one in light[:5]])  # too seldom seen to say
+
+
+def test_more_kinds_than_a_net_or_a_map_can_tell_are_named(recorded):
+    depth = DepthNet(DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))).eval()
+    config = CompletionStageConfig(model=CompletionConfig(kinds=3))
+    with pytest.raises(UserError, match=r"completion\.model\.kinds"):
+        look_through(list_episodes(recorded), depth, SIZE, config, np.random.default_rng(0))
+    with pytest.raises(UserError, match="2 to 31"):
+        CompletionConfig(kinds=40)
