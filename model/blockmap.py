@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from latentcraft.model.camera import axes
-from latentcraft.model.evidence import BOX
+from latentcraft.model.camera import BOX, axes
 from latentcraft.model.memory import Memory, View
 from latentcraft.model.points import compiled
 from latentcraft.model.relief import AIR, GUESSED

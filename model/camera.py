@@ -13,6 +13,8 @@ EYE_HEIGHT, SNEAKING_DROP = 1.62, 0.12
 """Of the eye over the feet, which poses name, in metres, and how far it sinks in sneaking: Minecraft's."""
 FIELD_OF_VIEW = 70.0
 """Horizontal, degrees, of the reference world."""
+BOX = (32, 24, 32)
+"""Cells along x, y and z, a metre each, in the surroundings of an eye that are told and looked at together."""
 SKY = 1000.0
 """Distance of the sky, metres."""
 

@@ -25,7 +25,7 @@ held block, a crosshair), :data:`latentcraft.model.camera.SKY` for the sky. A wo
 **Blocks** around the eye, of worlds that are grids of cubes a metre wide and tell, may lie in ``NAME.blocks.npz``:
 ``index`` ``int64 (k,)``, the frames, ``corner`` ``int64 (k, 3)``, the lower corner (x, y, z) of a box of cells, in the
 metres of the poses, and ``blocks`` ``uint8 (k, X, Y, Z)``, the kind of block in each; 0 is air. A world whose episodes
-have them, in boxes of :data:`latentcraft.model.evidence.BOX`, can be learned with a map of blocks (blockmap.py).
+have them, in boxes of :data:`latentcraft.model.camera.BOX`, can be learned with a map of blocks (blockmap.py).
 
 An episode exists if and only if its jsonl exists: the writer renames everything else first and the jsonl last.
 """

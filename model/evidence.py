@@ -3,12 +3,10 @@
 import numpy as np
 
 from latentcraft.model.autoencoder import DOWNSAMPLING
-from latentcraft.model.camera import axes
+from latentcraft.model.camera import BOX, axes
 from latentcraft.model.memory import Memory
 from latentcraft.model.points import POOL, compiled
 
-BOX = (32, 24, 32)
-"""Cells along x, y and z that are looked at together, the eye being in the middle column."""
 BELOW = 13
 """Cells of those under the eye's own."""
 EVIDENCE = 10

@@ -20,11 +20,11 @@ from tqdm import tqdm
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
 from latentcraft.model.blockmap import AIR, FACES, TEXELS, TEXTURE, BlockMap
-from latentcraft.model.camera import eyes_of
+from latentcraft.model.camera import BOX, eyes_of
 from latentcraft.model.completion import CompletionConfig, CompletionNet
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.episodes import Episode, read_all, read_blocks, read_distances
-from latentcraft.model.evidence import BOX, corner_of, evidence
+from latentcraft.model.evidence import corner_of, evidence
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.held import slots_of
 from latentcraft.model.memory import Memory

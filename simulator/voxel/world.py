@@ -15,7 +15,7 @@ import numpy as np
 
 from latentcraft.errors import UserError
 from latentcraft.model import actions as action_space
-from latentcraft.model.evidence import BOX
+from latentcraft.model.camera import BOX
 from latentcraft.model.tasks import TASKS
 from latentcraft.simulator.protocol import (
     WARMUP_CHUNKS,

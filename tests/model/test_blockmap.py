@@ -14,7 +14,8 @@ from latentcraft.model.blockmap import (
     BlockMap,
     Looks,
 )
-from latentcraft.model.evidence import BOX, corner_of, evidence
+from latentcraft.model.camera import BOX
+from latentcraft.model.evidence import corner_of, evidence
 from latentcraft.model.memory import Memory, View
 from latentcraft.model.relief import AIR
 

@@ -6,10 +6,11 @@ import torch
 
 from latentcraft.__main__ import main
 from latentcraft.errors import UserError
+from latentcraft.model.camera import BOX
 from latentcraft.model.completion import CompletionConfig, CompletionNet, complete, folded, unfolded
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.episodes import list_episodes, read_blocks
-from latentcraft.model.evidence import BOX, EVIDENCE, corner_of, evidence
+from latentcraft.model.evidence import EVIDENCE, corner_of, evidence
 from latentcraft.model.memory import Memory
 from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.scene import Place
