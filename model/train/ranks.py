@@ -63,6 +63,12 @@ class Ranks:
             raise UserError(f"{what} ({reason}); try auto or cpu") from error
         return cls(fabric, shard), str(fabric.device)
 
+    def leave(self) -> None:
+        """Part from the others when all are done. A process that ends without may be aborted by its group's threads."""
+        if self.fabric is not None:
+            self.wait()
+            torch.distributed.destroy_process_group()
+
     @property
     def rank(self) -> int:
         """Number of this process, from 0."""

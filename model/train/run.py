@@ -183,6 +183,7 @@ def main(config: TrainConfig) -> None:
     ranks, device = Ranks.launch(config.accelerator, shard=config.shard)
     try:
         train(config, ranks, device)
+        ranks.leave()
     except Interrupted:
         if ranks.first:
             raise
