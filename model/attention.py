@@ -108,8 +108,12 @@ class KVCache:
 
     def view(self, world: int) -> "KVCache":
         """Return the cache of one world alone; what is appended to it is appended here."""
-        rows, one = self._rows(world), slice(world, world + 1)
-        return KVCache(self.keys[:, rows], self.values[:, rows], self.last[one], self.length[one])
+        return self.part(slice(world, world + 1))
+
+    def part(self, worlds: slice) -> "KVCache":
+        """Return the cache of some worlds alone, likewise."""
+        rows = slice(worlds.start * self.tokens, worlds.stop * self.tokens)
+        return KVCache(self.keys[:, rows], self.values[:, rows], self.last[worlds], self.length[worlds])
 
     def append(self, keys: Tensor, values: Tensor, latents: Tensor) -> None:
         """Write one finished chunk into every world's next slot.

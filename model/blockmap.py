@@ -175,11 +175,20 @@ class BlockMap:
         self.cells[x, y, z] = entry | SETTLED | MADE
         self.worked = True
 
-    def learn(self, corner: np.ndarray, entries: np.ndarray) -> None:
-        """Take over the ``entries`` ``uint8 BOX`` of cells from ``corner (3,)`` that are not settled."""
+    def learn(self, corner: np.ndarray, fresh: np.ndarray) -> None:
+        """Take over the ``fresh`` entries ``uint8 BOX`` of cells from ``corner (3,)`` that are not settled, or that nobody can
+        see: what was shown there once is buried.
+        """
         at = self.box(corner)
         before = self.cells[at]
-        self.cells[at] = np.where(before & SETTLED, before, entries)
+        entries = np.where(before & SETTLED, before, fresh)
+        solid = np.pad(entries & KIND > AIR, 1)
+        inner = slice(1, -1)
+        buried = (
+            solid[:-2, inner, inner] & solid[2:, inner, inner] & solid[inner, :-2, inner] & solid[inner, 2:, inner]
+            & solid[inner, inner, :-2] & solid[inner, inner, 2:]
+        )  # fmt: skip
+        self.cells[at] = np.where(buried & (before & MADE == 0), fresh, entries)
 
     def aimed(self, eye: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the block in the middle of the view from ``eye (5,)`` and the cell before it, ``int64 (3,)`` each;
@@ -233,26 +242,15 @@ class BlockMap:
         """
         if self.centre is None:
             return
-        poor = ~view.known | (view.coarseness > ENLARGED)
-        if vague is not None:
-            poor |= vague
-        # Of what memory has sharp only that is doubted which would fly in the air.
-        near = np.where(poor, 0, np.inf if guessed else (1 + ALIKE) * view.distance).astype(np.float32)
-        if fixed is not None:
-            near[fixed & ~poor] = np.inf
-        far = np.where(self.worked | (near < DRAWN_TO), DRAWN_TO, 0).astype(np.float32)
-        before = ((1 - ALIKE) * view.distance).astype(np.float32)
-        met = self.cast(eye, rays, focal, far, near=near, before=before, settle=guessed, guessed=guessed)
-        shown = met.entry > AIR
-        colours = looks.colours(met.entry[shown], met.texel[shown], self.gain)
-        view.picture[shown] = (255 * colours + 0.5).clip(0, 255).astype(np.uint8)
-        view.distance[shown], view.coarseness[shown], view.source[shown] = met.distance[shown], 1.0, -1
-        view.mapped |= shown
+        nowhere = np.zeros(view.source.shape, np.bool_)
+        vague, fixed = (nowhere if part is None else part for part in (vague, fixed))
+        gains = self.gain ** looks.lit[:, None]
+        paint(
+            self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, vague, fixed, self.worked, guessed,
+            looks.textures, gains, view.picture, view.distance, view.coarseness, view.source, view.mapped,
+        )  # fmt: skip
 
-    def cast(
-        self, eye: np.ndarray, rays: np.ndarray, focal: float, far: np.ndarray, *,
-        near: np.ndarray | None = None, before: np.ndarray | None = None, settle: bool = False, guessed: bool = True,
-    ) -> Cast:  # fmt: skip
+    def cast(self, eye: np.ndarray, rays: np.ndarray, focal: float, far: np.ndarray) -> Cast:
         """Return what the map shows from ``eye (5,)``.
 
         Args:
@@ -260,92 +258,127 @@ class BlockMap:
             rays: of the pixels, ``float32 (3, H, W)``.
             focal: pixels.
             far: metres up to which each pixel is asked for, ``float32 (H, W)``; 0: not at all.
-            near: metres from which on it is, likewise. What is seen through a cell that a hand has dug out is shown
-                in any case. Default 0.
-            before: metres up to which blocks that a hand made are shown in any case, likewise.
-            settle: whether blocks that are seen are to stay.
-            guessed: whether cells of which nothing was seen count as known.
         """
         shape = far.shape
         out = Cast(np.zeros(shape, np.uint8), np.full(shape, np.inf, np.float32), np.zeros(shape, np.int32))
-        near, before = (np.zeros_like(far) if part is None else part for part in (near, before))
-        march(self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, near, before, far, settle, guessed, *out)
+        march(self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, far, *out)
         return out
 
 
 @compiled
-def march(cells, turn, place, rays, focal, near, before, far, settle, guessed, entry, distance, texel):
-    """Follow rays through a map to the first block; see :meth:`BlockMap.cast`.
+def follow(cells, turn, place, rays, row, column, focal, near, before, limit, guessed, settle):
+    """Follow the ray of a pixel through a map to the first block.
 
     Args:
-        cells: entries, ``uint8 SIDES``; those seen are marked if ``settle``.
+        cells: entries, ``uint8 SIDES``; that of what is met is marked if ``settle``.
         turn: from the camera's axes to the world's, ``(3, 3)``.
         place: of the lens, ``(3,)``.
         rays: ``float32 (3, H, W)``.
+        row: of the pixel.
+        column: of the pixel.
         focal: pixels.
-        near: see there, ``float32 (H, W)``.
-        before: see there, ``float32 (H, W)``.
-        far: see there, ``float32 (H, W)``.
-        settle: see there.
-        guessed: see there.
-        entry: see :class:`Cast`; zero before.
-        distance: likewise; infinite before.
-        texel: likewise.
+        near: metres from which on blocks count. What is seen through a cell that a hand has dug out counts anyhow.
+        before: metres up to which blocks count that a hand made.
+        limit: metres up to which any do.
+        guessed: whether cells of which nothing was seen count as known.
+        settle: whether the block is to stay.
+
+    Returns:
+        Its entry, 0 for none; how far away it is; and which texel is seen, see :class:`Cast`.
     """
-    height, width = far.shape
     mask_x, mask_y, mask_z = cells.shape[0] - 1, cells.shape[1] - 1, cells.shape[2] - 1
-    x0, y0, z0 = int(np.floor(place[0])), int(np.floor(place[1])), int(np.floor(place[2]))
-    inside = cells[x0 & mask_x, y0 & mask_y, z0 & mask_z] & KIND
+    i, j, k = int(np.floor(place[0])), int(np.floor(place[1])), int(np.floor(place[2]))
+    inside = cells[i & mask_x, j & mask_y, k & mask_z] & KIND
     inside = AIR if inside == UNKNOWN else inside  # as under water
+    a, b, c = rays[0, row, column], rays[1, row, column], rays[2, row, column]
+    dx = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
+    dy = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
+    dz = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c
+    dx = dx if abs(dx) > 1e-9 else 1e-9
+    dy = dy if abs(dy) > 1e-9 else 1e-9
+    dz = dz if abs(dz) > 1e-9 else 1e-9
+    t, axis, found, through = 0.0, 0, 0, False
+    ix, iy, iz = 1 / dx, 1 / dy, 1 / dz
+    tx = (i + (dx > 0) - place[0]) * ix
+    ty = (j + (dy > 0) - place[1]) * iy
+    tz = (k + (dz > 0) - place[2]) * iz
+    while t < limit:
+        if tx <= ty and tx <= tz:
+            t, axis = tx, 0
+            i += 1 if dx > 0 else -1
+            tx += abs(ix)
+        elif ty <= tz:
+            t, axis = ty, 1
+            j += 1 if dy > 0 else -1
+            ty += abs(iy)
+        else:
+            t, axis = tz, 2
+            k += 1 if dz > 0 else -1
+            tz += abs(iz)
+        found = cells[i & mask_x, j & mask_y, k & mask_z]
+        if (found & KIND != AIR and found & KIND != inside) or (not guessed and found & GUESSED):
+            break
+        through = through or found & MADE != 0
+    made, whole = found & MADE != 0, found
+    found = found & KIND if guessed or not found & GUESSED else UNKNOWN
+    if found <= AIR or found == inside or t >= limit or (t < near and not through and not (made and t < before)):
+        return 0, 0.0, 0
+    if settle:
+        cells[i & mask_x, j & mask_y, k & mask_z] = (whole | SETTLED) & ~GUESSED
+    x, y, z = place[0] + t * dx - i, place[1] + t * dy - j, place[2] + t * dz - k
+    u, v = (z if axis == 0 else x), (z if axis == 1 else 1 - y)
+    way = dx if axis == 0 else (dy if axis == 1 else dz)
+    u, v = min(max(u, 0.0), 0.9999), min(max(v, 0.0), 0.9999)
+    covered = (t * TEXELS / focal) ** 2 / (FOOTPRINT * max(abs(way), 0.02))
+    level, start, size = 0, 0, TEXELS
+    while covered > 1 and level < LEVELS - 1:
+        covered, start, size, level = covered / 4, start + size * size, size // 2, level + 1
+    return int(found), t, (2 * axis + (way < 0)) * TEXTURE + start + int(v * size) * size + int(u * size)
+
+
+@compiled
+def march(cells, turn, place, rays, focal, far, entry, distance, texel):
+    """See :meth:`BlockMap.cast`; of the last three, see :class:`Cast`, those are overwritten that meet something."""
+    height, width = far.shape
     for row in range(height):
         for column in range(width):
             limit = far[row, column]
-            if limit <= 0:
+            if limit > 0:
+                met, away, at = follow(
+                    cells, turn, place, rays, row, column, focal, 0.0, 0.0, limit, True, False
+                )  # fmt: skip
+                if met:
+                    entry[row, column], distance[row, column], texel[row, column] = met, away, at
+
+
+@compiled
+def paint(
+    cells, turn, place, rays, focal, vague, fixed, worked, guessed, textures, gains, picture, distance, coarseness,
+    source, mapped,
+):  # fmt: skip
+    """See :meth:`BlockMap.show`; ``textures`` are those of :class:`Looks`, times ``gains (kinds, 3)``. The last five
+    are a view's, see :class:`latentcraft.model.memory.View`.
+    """
+    height, width = source.shape
+    for row in range(height):
+        for column in range(width):
+            poor = source[row, column] < 0 and not mapped[row, column]
+            poor = poor or coarseness[row, column] > ENLARGED or vague[row, column]
+            # Of what memory has sharp only that is doubted which would fly in the air.
+            near = 0.0
+            if not poor:
+                near = np.inf if guessed or fixed[row, column] else (1 + ALIKE) * distance[row, column]
+            if near >= DRAWN_TO and not worked:
                 continue
-            a, b, c = rays[0, row, column], rays[1, row, column], rays[2, row, column]
-            dx = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
-            dy = turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c
-            dz = turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c
-            dx = dx if abs(dx) > 1e-9 else 1e-9
-            dy = dy if abs(dy) > 1e-9 else 1e-9
-            dz = dz if abs(dz) > 1e-9 else 1e-9
-            i, j, k, t, axis, found, through = x0, y0, z0, 0.0, 0, 0, False
-            ix, iy, iz = 1 / dx, 1 / dy, 1 / dz
-            tx = (i + (dx > 0) - place[0]) * ix
-            ty = (j + (dy > 0) - place[1]) * iy
-            tz = (k + (dz > 0) - place[2]) * iz
-            while t < limit:
-                if tx <= ty and tx <= tz:
-                    t, axis = tx, 0
-                    i += 1 if dx > 0 else -1
-                    tx += abs(ix)
-                elif ty <= tz:
-                    t, axis = ty, 1
-                    j += 1 if dy > 0 else -1
-                    ty += abs(iy)
-                else:
-                    t, axis = tz, 2
-                    k += 1 if dz > 0 else -1
-                    tz += abs(iz)
-                found = cells[i & mask_x, j & mask_y, k & mask_z]
-                if (found & KIND != AIR and found & KIND != inside) or (not guessed and found & GUESSED):
-                    break
-                through = through or found & MADE != 0
-            made, whole = found & MADE != 0, found
-            found = found & KIND if guessed or not found & GUESSED else UNKNOWN
-            if found <= AIR or found == inside or t >= limit:
+            before = (1 - ALIKE) * distance[row, column]
+            met, away, at = follow(
+                cells, turn, place, rays, row, column, focal, near, before, DRAWN_TO, guessed, guessed
+            )  # fmt: skip
+            if not met:
                 continue
-            if t < near[row, column] and not through and not (made and t < before[row, column]):
-                continue
-            if settle:
-                cells[i & mask_x, j & mask_y, k & mask_z] = (whole | SETTLED) & ~GUESSED
-            x, y, z = place[0] + t * dx - i, place[1] + t * dy - j, place[2] + t * dz - k
-            u, v = (z if axis == 0 else x), (z if axis == 1 else 1 - y)
-            way = dx if axis == 0 else (dy if axis == 1 else dz)
-            u, v = min(max(u, 0.0), 0.9999), min(max(v, 0.0), 0.9999)
-            covered = (t * TEXELS / focal) ** 2 / (FOOTPRINT * max(abs(way), 0.02))
-            level, start, size = 0, 0, TEXELS
-            while covered > 1 and level < LEVELS - 1:
-                covered, start, size, level = covered / 4, start + size * size, size // 2, level + 1
-            entry[row, column], distance[row, column] = found, t
-            texel[row, column] = (2 * axis + (way < 0)) * TEXTURE + start + int(v * size) * size + int(u * size)
+            face, texel = at // TEXTURE, at % TEXTURE
+            for channel in range(3):
+                bright = textures[met - AIR, face, texel, channel] * gains[met - AIR, channel]
+                picture[row, column, channel] = np.uint8(min(max(255 * bright + 0.5, 0.0), 255.0))
+            distance[row, column], coarseness[row, column] = away, 1.0
+            source[row, column], mapped[row, column] = -1, True

@@ -62,3 +62,21 @@ def between(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
     """
     to_target = axes(target[3], target[4]).T
     return to_target @ axes(source[3], source[4]), to_target @ (np.asarray(source[:3]) - np.asarray(target[:3]))
+
+
+def all_axes(eyes: np.ndarray) -> np.ndarray:
+    """Return what :func:`axes` does for each of ``eyes (k, 5)``: ``float64 (k, 3, 3)``."""
+    (sin_yaw, sin_pitch), (cos_yaw, cos_pitch) = (wave(np.radians(eyes[:, 3:5].T)) for wave in (np.sin, np.cos))
+    nothing = np.zeros_like(sin_yaw)
+    rows = [
+        -cos_yaw, -sin_yaw * sin_pitch, -sin_yaw * cos_pitch,
+        nothing, cos_pitch, -sin_pitch,
+        -sin_yaw, cos_yaw * sin_pitch, cos_yaw * cos_pitch,
+    ]  # fmt: skip
+    return np.stack(rows, 1).reshape(-1, 3, 3)
+
+
+def all_between(sources: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what :func:`between` does for each of ``sources (k, 5)``: ``(k, 3, 3)`` and ``(k, 3)``."""
+    here = axes(target[3], target[4])
+    return here.T @ all_axes(sources), (sources[:, :3] - target[:3]) @ here

@@ -80,9 +80,19 @@ class CompletionNet(nn.Module):
 
     def forward(self, seen: Tensor) -> Tensor:
         """Return logits ``(k, kinds, *BOX)`` for what is ``seen (k, EVIDENCE, *BOX)``."""
+        return unfolded(self.cells_of(seen))
+
+    def likeliest(self, seen: Tensor) -> np.ndarray:
+        """Return the likeliest kinds ``uint8 (k, *BOX)`` for what is ``seen``."""
+        logits = self.cells_of(seen).unflatten(1, (self.config.kinds, FOLD**3)).float().cpu().numpy()
+        return unfolded(torch.from_numpy(logits.argmax(1).astype(np.uint8)))[:, 0].numpy()
+
+    def cells_of(self, seen: Tensor) -> Tensor:
+        """Return the logits as :func:`folded` does."""
         hidden = self.before(self.stem(folded(seen)))
         hidden = self.after(hidden + self.grow(self.middle(self.shrink(hidden))))
-        return unfolded(self.final(F.silu(hidden)))
+        logits: Tensor = self.final(F.silu(hidden))
+        return logits
 
     def looks(self) -> Looks:
         """Return the textures in all sizes; made once, when the net is trained."""
@@ -110,8 +120,7 @@ def complete(net: CompletionNet, memory: Memory, blocks: BlockMap, looks: Looks,
     """Bring the map of ``blocks`` around ``eye (5,)`` up to date with what is remembered."""
     corner = corner_of(eye)
     seen = evidence(memory, corner)
-    logits = net(torch.from_numpy(seen)[None].to(net.palette))[0]
-    best = (logits.argmax(0) + AIR).to(torch.uint8).cpu().numpy()
+    best = net.likeliest(torch.from_numpy(seen)[None].to(net.palette))[0] + np.uint8(AIR)
     told = (seen[0] > 0) | (seen[9] > 0)
     blocks.follow(eye)
     blocks.looked[:] = *eye, 0

@@ -17,8 +17,9 @@
 * the cache is an argument, not a mode
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,7 @@ from latentcraft.model.in_frame import (
 from latentcraft.model.layer import Layer, rms_norm
 from latentcraft.model.motion import action_features
 from latentcraft.model.refiner import Refiner
+from latentcraft.model.streamed import can_stream, stream
 from latentcraft.model.tasks import TASKS
 from latentcraft.model.touch import Touch
 
@@ -115,6 +117,19 @@ class Prediction(NamedTuple):
     """``(layers, b * n, heads, t, size)`` of copy 0, for the cache."""
     values: Tensor
     """Same shape."""
+
+
+class Told(NamedTuple):
+    """What the net is told of chunks beside their latents; see :meth:`SpacetimeDiT.prepare`."""
+
+    condition: Tensor
+    """``(b, g, t, d)``."""
+    tokens: Tensor
+    """What every patch is told, ``(b, 1, t, n, d)``."""
+
+    def of_copy(self, copy: int) -> "Told":
+        """Return that of one copy alone."""
+        return self._replace(condition=self.condition[:, copy : copy + 1])
 
 
 def patches(latents: Tensor, side: int) -> Tensor:
@@ -227,10 +242,23 @@ class SpacetimeDiT(nn.Module):
         action = torch.where(has_actions[:, None, None], action, self.no_action)  # (b, t, d)
         return F.silu(self.condition(signal, step, action, task))
 
+    def prepare(
+        self, signal: Tensor, step: Tensor, actions: Tensor, has_actions: Tensor, task: Tensor, guess: Guess,
+        past: Tensor,
+    ) -> Told:  # fmt: skip
+        """Return what the net is told of chunks beside their latents; arguments as of :meth:`forward`."""
+        side, dtype = self.config.patch, self.final.weight.dtype
+        known = torch.cat([patches(guess.mean[:, None], side), patches(guess.spread[:, None], side)], -1)
+        tokens = self.embed_past(patches(past[:, None], side).to(dtype)) + self.embed_moved(known.to(dtype))
+        if self.embed_place is not None:
+            height, width = past.shape[-3] // side, past.shape[-2] // side
+            tokens = tokens + self.embed_place(place_features(height, width, past.device).to(dtype))
+        return Told(self.conditioned(signal, step, actions, task, has_actions), tokens)
+
     def forward(
         self, latents: Tensor, signal: Tensor, step: Tensor, actions: Tensor, *, has_actions: Tensor | None = None,
         task: Tensor | None = None, cache: KVCache | None = None, past: Tensor | None = None,
-        guess: Guess | None = None, details: bool = True,
+        guess: Guess | None = None, details: bool = True, told: Told | None = None,
     ) -> Prediction:  # fmt: skip
         """Predict clean latents.
 
@@ -247,6 +275,8 @@ class SpacetimeDiT(nn.Module):
             guess: what denoising of each chunk started from, ``(b, t, f, h, w, ...)``; see
                 :class:`latentcraft.model.guesser.Guesser`. Default: a standard normal, as where nothing is known.
             details: refine the predicted latents; False where only keys, values and outcomes are wanted.
+            told: what :meth:`prepare` returned for these chunks: then only latents, keys and values are of use, the
+                outcomes are none.
 
         Returns:
             The prediction; see :class:`Prediction`.
@@ -257,41 +287,25 @@ class SpacetimeDiT(nn.Module):
             has_actions = torch.ones(b, dtype=torch.bool, device=latents.device)
         if task is None:
             task = torch.zeros(b, dtype=torch.int64, device=latents.device)
-        c = self.conditioned(signal, step, actions, task, has_actions)  # (b, g, t, d)
         if past is None:
             past = before(latents[:, 0]) if cache is None else cache.last[:, None]
         if guess is None:
             guess = Guess.of_nothing(past)
         mean, spread = guess.mean[:, None], guess.spread[:, None]  # (b, 1, t, f, h, w, ...), the same for all copies
-        side = self.config.patch
-        told = torch.cat([patches(mean, side), patches(spread, side)], -1)
-        x = self.embed(patches(latents, side).to(dtype)) + self.embed_past(patches(past[:, None], side).to(dtype))
-        x = x + self.embed_moved(told.to(dtype)) + c[..., None, :]
-        if self.embed_place is not None:
-            x = x + self.embed_place(place_features(h // side, w // side, latents.device).to(dtype))
+        side, outcomes_wanted = self.config.patch, told is None
+        if told is None:
+            told = self.prepare(signal, step, actions, has_actions, task, guess, past)
+        c = told.condition  # (b, g, t, d)
+        x = self.embed(patches(latents, side).to(dtype)) + told.tokens + c[..., None, :]
 
         space = grid_angles(h // side, w // side, size, latents.device)
-        if cache is None:
-            time = rope_angles(torch.arange(t, device=latents.device).repeat(g), size)
-            earlier = torch.ones(t, t, dtype=torch.bool, device=latents.device).tril(-1).repeat(g, 1)
-            mask = torch.zeros(g * t, t, dtype=dtype, device=latents.device).masked_fill_(~earlier, float("-inf"))
-        else:
+        if cache is not None and can_stream(x, cache):
             assert t == 1 and g == 1, "streaming takes one chunk of one copy"
-            time = rope_angles(cache.length.repeat_interleave(cache.tokens), size)[:, None, None]
-            mask = cache.mask()
-        space_cos, space_sin = space.cos().to(dtype), space.sin().to(dtype)
-        time_cos, time_sin = time.cos().to(dtype), time.sin().to(dtype)
-
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
-        for layer in self.layers:
-            if layer.temporal:
-                cached = None if cache is None else (cache.keys[len(keys)], cache.values[len(keys)])
-                x, k, v = layer(x, c, time_cos, time_sin, mask, cached)
-                keys.append(k)
-                values.append(v)
-            else:
-                x, _, _ = layer(x, c, space_cos, space_sin, None, None)
+            layers = cast(Sequence[Layer], self.layers)
+            streamed = stream(layers, x[:, 0, 0], c[:, 0, 0], space, rope_angles(cache.length, size), cache)
+            x, keys, values = streamed.tokens.to(dtype).reshape(x.shape), streamed.keys, streamed.values
+        else:
+            x, keys, values = self.all_layers(x, c, space, cache)
 
         shift, scale = self.final_modulation(c)[..., None, :].chunk(2, -1)
         features = rms_norm(x) * (1 + scale) + shift
@@ -306,8 +320,38 @@ class SpacetimeDiT(nn.Module):
         if self.touch is not None and details:
             y = self.touched(y, latents, guess, past, c)
         y = mean + spread * y
-        outcomes = self.outcomes(x[:, 0], c[:, 0], guess.changes, (h // side, w // side))
-        return Prediction(y, outcomes, torch.stack(keys), torch.stack(values))
+        outcomes = self.no_outcomes(x[:, 0])
+        if self.heads and outcomes_wanted:
+            outcomes = self.outcomes(x[:, 0], c[:, 0], guess.changes, (h // side, w // side))
+        return Prediction(y, outcomes, keys, values)
+
+    def all_layers(self, x: Tensor, c: Tensor, space: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the layers on tokens ``x (b, g, t, n, d)``, conditioned on ``c (b, g, t, d)``, at rotary angles ``space
+        (n, size / 2)``; returns the tokens, and keys and values as in :class:`Prediction`.
+        """
+        _, g, t, _, _ = x.shape
+        size, dtype = self.config.head_size, x.dtype
+        if cache is None:
+            time = rope_angles(torch.arange(t, device=x.device).repeat(g), size)
+            earlier = torch.ones(t, t, dtype=torch.bool, device=x.device).tril(-1).repeat(g, 1)
+            mask = torch.zeros(g * t, t, dtype=dtype, device=x.device).masked_fill_(~earlier, float("-inf"))
+        else:
+            assert t == 1 and g == 1, "streaming takes one chunk of one copy"
+            time = rope_angles(cache.length.repeat_interleave(cache.tokens), size)[:, None, None]
+            mask = cache.mask()
+        space_cos, space_sin = space.cos().to(dtype), space.sin().to(dtype)
+        time_cos, time_sin = time.cos().to(dtype), time.sin().to(dtype)
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        for layer in self.layers:
+            if layer.temporal:
+                cached = None if cache is None else (cache.keys[len(keys)], cache.values[len(keys)])
+                x, k, v = layer(x, c, time_cos, time_sin, mask, cached)
+                keys.append(k)
+                values.append(v)
+            else:
+                x, _, _ = layer(x, c, space_cos, space_sin, None, None)
+        return x, torch.stack(keys), torch.stack(values)
 
     def touched(self, y: Tensor, latents: Tensor, guess: Guess, past: Tensor, condition: Tensor) -> Tensor:
         """Return the prediction ``y``, in units of the guess's spread, with what the hand has changed drawn anew; all
@@ -332,17 +376,17 @@ class SpacetimeDiT(nn.Module):
             y = y.index_copy(0, rows, torch.where(where[rows], drawn.unflatten(0, (len(rows), g)), y[rows]))
         return y.unflatten(0, (b, t)).transpose(1, 2)
 
+    def no_outcomes(self, x: Tensor) -> Outcomes:
+        """Return the outcomes of ``x (b, t, n, d)`` where nothing is paid and nothing ends."""
+        shape = (*x.shape[:2], self.config.chunk)
+        paid = torch.full((*shape, len(REWARD_BINS)), -NEVER, device=x.device)
+        paid[..., REWARD_BINS.index(0.0)] = NEVER
+        return Outcomes(paid, torch.full(shape, -NEVER, device=x.device))
+
     def outcomes(self, x: Tensor, condition: Tensor, changes: Tensor, grid: tuple[int, int]) -> Outcomes:
         """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``, of a ``grid`` of tokens, and
         what the hand ``changes (b, t, f, 2)``.
-
-        Without heads nothing is paid and nothing ends.
         """
-        if not self.heads:
-            shape = (*x.shape[:2], self.config.chunk)
-            paid = torch.full((*shape, len(REWARD_BINS)), -NEVER, device=x.device)
-            paid[..., REWARD_BINS.index(0.0)] = NEVER
-            return Outcomes(paid, torch.full(shape, -NEVER, device=x.device))
         tokens = self.outcome_token(rms_norm(x))
         if self.outcome_hand is not None:
             changed = rearrange(changed_places(changes, *grid), "b t f n e -> b t n (f e)")

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from latentcraft.model.autoencoder import DOWNSAMPLING
-from latentcraft.model.camera import BOX, axes
+from latentcraft.model.camera import BOX, all_axes
 from latentcraft.model.memory import Memory
-from latentcraft.model.points import POOL, compiled
+from latentcraft.model.points import compiled
 
 BELOW = 13
 """Cells of those under the eye's own."""
@@ -17,8 +16,6 @@ EVERY = 2
 """Of so many rows and columns one ray tells what is free."""
 PUSHED = 0.15
 """Metres by which remembered points are pushed on, into what they are the surface of."""
-PARTS = 2
-"""Of the remembered pictures that are gone through at once."""
 SHORT = 0.3
 """Metres before a remembered point up to which nothing is in the way."""
 
@@ -33,20 +30,14 @@ def evidence(memory: Memory, corner: np.ndarray) -> np.ndarray:
     surface, its mean colour (0 to 1), where in the cell it is (mean, -0.5 to 0.5), how much brightness varies, from how
     far it was seen (mean logarithm), and how much was seen through; ``float32 (EVIDENCE, *BOX)``.
     """
+    eyes = memory.eyes[: memory.count]
+    turns, places = all_axes(eyes), eyes[:, :3] - corner
 
-    def gathered(part: int) -> np.ndarray:
-        sums = np.zeros((*BOX, EVIDENCE), np.float32)
-        for number in range(part, memory.count, PARTS):
-            eye, own, vague = memory.eyes[number], memory.own[number], memory.clear[number] < CLEAR
-            if vague.any():
-                own = own & ~vague.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
-            collect(
-                memory.distances[number], own, memory.pictures[number], memory.rays, axes(eye[3], eye[4]),
-                eye[:3] - corner, memory.focal, sums,
-            )  # fmt: skip
-        return sums
-
-    sums = np.sum(list(POOL.map(gathered, range(PARTS))), 0)
+    sums = np.zeros((*BOX, EVIDENCE), np.float32)
+    collect_all(
+        memory.distances, memory.own, memory.pictures, memory.clear, CLEAR, memory.rays, turns, places, memory.focal,
+        sums,
+    )  # fmt: skip
     surface = sums[..., :1]
     means = sums[..., 1:9] / np.maximum(surface, 1e-6)
     means[..., 6] = np.sqrt(np.maximum(means[..., 6] - np.square(means[..., :3].mean(-1)), 0))
@@ -56,13 +47,15 @@ def evidence(memory: Memory, corner: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def collect(distances, own, picture, rays, turn, place, focal, sums):
-    """Add what the own pixels of a picture tell of cells.
+def collect(distances, own, picture, clear, least, rays, turn, place, focal, sums):
+    """Add what the own pixels of a picture tell of cells, where they are clear enough.
 
     Args:
         distances: of the picture, ``float32 (H, W)``.
         own: its own pixels, ``bool (H, W)``.
         picture: ``uint8 (H, W, 3)``.
+        clear: how clear it is, ``float32 (h, w)``.
+        least: how clear it is to be.
         rays: ``float32 (3, H, W)``.
         turn: from its camera's axes to the world's, ``(3, 3)``.
         place: of its lens, from the corner of the box, ``(3,)``.
@@ -71,12 +64,12 @@ def collect(distances, own, picture, rays, turn, place, focal, sums):
             logarithm of distance; and cross-section that is free.
     """
     height, width = own.shape
-    sides = sums.shape
+    sides, side = sums.shape, height // clear.shape[0]
     reach = 2.0 * max(sides[0], max(sides[1], sides[2])) + abs(place[0]) + abs(place[1]) + abs(place[2])
     for row in range(height):
         for column in range(width):
             d = distances[row, column]
-            if not own[row, column] or d <= 0:
+            if not own[row, column] or d <= 0 or clear[row // side, column // side] < least:
                 continue
             a, b, c = rays[0, row, column], rays[1, row, column], rays[2, row, column]
             dx = turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c
@@ -131,3 +124,13 @@ def collect(distances, own, picture, rays, turn, place, focal, sums):
     for below in range(2):  # there is a body
         if 0 <= i < sides[0] and 0 <= j - below < sides[1] and 0 <= k < sides[2]:
             sums[i, j - below, k, 9] += 1.0
+
+
+@compiled
+def collect_all(distances, own, pictures, clear, least, rays, turns, places, focal, sums):
+    """Add what pictures tell; see :func:`collect`, whose arguments have an axis more here."""
+    for number in range(len(turns)):
+        collect(
+            distances[number], own[number], pictures[number], clear[number], least, rays, turns[number], places[number],
+            focal, sums,
+        )  # fmt: skip

@@ -16,6 +16,7 @@ from torch import Tensor
 from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.bank import Bank
+from latentcraft.model.beside import beside
 from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
@@ -26,7 +27,7 @@ from latentcraft.model.held import Held, in_hand
 from latentcraft.model.matter import MatterNet
 from latentcraft.model.motion import Flow, Found, Motion, judge, sample
 from latentcraft.model.points import POOL
-from latentcraft.model.recall import doubted, recall
+from latentcraft.model.recall import doubted, foresee, recall
 from latentcraft.model.scene import (
     Place,
     Scene,
@@ -94,11 +95,20 @@ class Guesser:
         last, there = past[:, -1], past.flatten(1).any(1)
         picture = (self.autoencoder.decode_pixels(last) if picture is None else picture).float().clamp(-1, 1)
         views: list[Views | None] = [None] * b
-        seen = None
+        seen = flow = None
         if self.scene is not None and places is not None:
             pitches = [math.nan if place is None or place.eye is None else place.eye[4] for place in places]
             told = torch.tensor(pitches, dtype=torch.float32, device=picture.device)
-            seen = self.look(self.scene.depth, picture, told)
+            depth, hand, carriers, decoded = self.scene.depth, self.scene.hand, places, picture
+            seen, (flow, done) = beside(
+                lambda: self.look(depth, decoded, told),
+                lambda: (
+                    self.motion.find_flow(decoded, last, actions, has_actions),
+                    None if hand is None or changes is not None else
+                    self.worked(hand, carriers, last, actions, has_actions),
+                ),
+            )  # fmt: skip
+            changes = done if changes is None else changes
             if shown is not None:
                 seen = seen._replace(pictures=shown)
             views = self.remembered(self.scene, places, seen, last, there, actions, has_actions, eyes)
@@ -109,12 +119,12 @@ class Guesser:
                     for place, view in zip(places, views, strict=True)
                 ]  # fmt: skip
             views = self.guessed(self.scene, places, views)
-            if changes is None and self.scene.hand is not None:
-                changes = self.worked(self.scene.hand, places, last, actions, has_actions)
         held = None
         if self.scene is not None and places is not None:
             held = in_hand(self.scene.matter, places, picture, actions, shown, there)
-        return self.judged(picture, last, there, actions, has_actions, views, seen, changes, spots, held, places)
+        return self.judged(
+            picture, last, there, actions, has_actions, views, seen, changes, spots, held, places, flow
+        )  # fmt: skip
 
     @torch.no_grad()
     def along(
@@ -184,29 +194,46 @@ class Guesser:
                 actions[:, index], has_actions, eyes[:, index], predict=predict,
             )  # fmt: skip
             views[here] = self.guessed(self.scene, places, views[here])
+            self.look_ahead(places)
         return views, seen
 
     @torch.no_grad()
-    def show(self, latents: Tensor, guess: Guess, places: Sequence[Place | None], *, last_only: bool = False) -> Shown:
-        """Return the frames of dreamed chunks ``(b, f, h, w, c)``: decoded, with remembered pixels over them where both
-        show the same.
+    def look_ahead(self, places: Sequence[Place | None]) -> None:
+        """Do what can be done ahead for the chunk after the one guessed: bring the worlds' maps of blocks up to date
+        with what they remember, and draw what will be recalled.
+        """
+        for place in places:
+            if place is not None and self.scene is not None:
+                place.complete(self.scene.completion)
+                if self.bank is not None:
+                    foresee(self.bank, self.autoencoder, self.scene.depth, place)
+
+    @torch.no_grad()
+    def draw(self, latents: Tensor) -> Shown:
+        """Decode the frames of dreamed chunks ``(b, k, h, w, c)``, each by a call of its own: their bits do not depend
+        on which others are wanted.
+        """
+        pictures = [self.autoencoder.decode_pixels(frames) for frames in latents.unbind(1)]
+        frames = torch.stack([self.autoencoder.to_frames(each) for each in pictures], 1)
+        return Shown(frames.contiguous().cpu().numpy(), pictures[-1])
+
+    @torch.no_grad()
+    def show(
+        self, frames: np.ndarray, latents: Tensor, guess: Guess, places: Sequence[Place | None]
+    ) -> np.ndarray:  # fmt: skip
+        """Return the frames of dreamed chunks with remembered pixels over them where both show the same.
 
         Args:
-            latents: of the chunks.
+            frames: as decoded, of each chunk or its last one only, ``uint8 (b, k, H, W, 3)``; what goes on from there
+                is the same to the bit.
+            latents: of the chunks, ``(b, f, h, w, c)``.
             guess: what their denoising started from.
             places: the worlds' memories; called once for each chunk, since they note what is new.
-            last_only: decode only the last frame of each chunk; what goes on from there is the same to the bit.
         """
-        hands = guess.changes.flatten(1).any(1).tolist()
+        hands, last_only = guess.changes.flatten(1).any(1).tolist(), frames.shape[1] < latents.shape[1]
         if last_only:
             latents, guess = latents[:, -1:], Guess(*(part[:, -1:] for part in guess))
-        # The last frames are decoded by a call of their own, whose bits do not depend on the others being wanted.
-        picture = self.autoencoder.decode_pixels(latents[:, -1])
-        parts = [self.autoencoder.to_frames(picture)[:, None]]
-        if latents.shape[1] > 1:
-            earlier = self.autoencoder.decode(latents[:, :-1].flatten(0, 1))
-            parts.insert(0, earlier.unflatten(0, (len(latents), -1)))
-        frames = torch.cat(parts, 1).contiguous().cpu().numpy()
+        frames = frames.copy()
         news, spread = surprise(latents, guess).cpu().numpy(), guess.spread[..., 0].cpu().numpy()
         holds = guess.holds.cpu().numpy()
 
@@ -220,7 +247,7 @@ class Guesser:
                 )
 
         list(POOL.map(sharpen, range(len(places))))
-        return Shown(frames, picture)
+        return frames
 
     @staticmethod
     def guessed(
@@ -232,8 +259,6 @@ class Guesser:
             return out
         for index, (place, view) in enumerate(zip(places, views, strict=True)):
             if place is not None and view is not None:
-                if view.recalled is not None:
-                    place.complete(scene.completion, due=True)
                 out[index] = place.guess_ahead()
         return out
 
@@ -299,8 +324,6 @@ class Guesser:
             place.remember(seen.pictures[index], seen.distances[index], float(seen.pitches[index]))
 
         list(POOL.map(remember, zip(walking, going, strict=True)))
-        for place in going:
-            place.complete(scene.completion)
         if given is None or predict:
             paths = predicted_eyes(scene, going, last[walking], actions[walking])
         else:
@@ -313,7 +336,7 @@ class Guesser:
     def judged(
         self, picture: Tensor, last: Tensor, there: Tensor, actions: Tensor, has_actions: Tensor,
         views: Sequence[Views | None], seen: Seen | None, changes: Tensor | None = None, spots: Tensor | None = None,
-        held: Held | None = None, places: Sequence[Place | None] | None = None,
+        held: Held | None = None, places: Sequence[Place | None] | None = None, flow: Flow | None = None,
     ) -> Guess:  # fmt: skip
         """Move ``picture (k, 3, H, W)``, lay over it what is remembered and what the hand makes, and judge the result.
 
@@ -329,6 +352,7 @@ class Guesser:
             spots: where, if that is known.
             held: what is in the hand.
             places: the worlds' memories, which forget what is dug out, and get what the views become.
+            flow: where the motion net looks, if it has looked already.
         """
         if changes is None:
             changes = torch.zeros(*actions.shape[:2], len(CHANGES), device=picture.device)
@@ -339,7 +363,8 @@ class Guesser:
             views = self.made(self.scene.matter, views, holds, held, places)
             seen_to = torch.tensor([view is not None and view.worked is not None for view in views])
             doubtful = torch.where(seen_to.to(changes.device)[:, None, None], 0.0, changes)
-        flow = self.motion.find_flow(picture, last, actions, has_actions)
+        if flow is None:
+            flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen, held)
         guess = judge(self.autoencoder, self.motion, last, found, flow, there, doubtful, certain(views, held, last))
         return settled(doubted(guess, views), views)._replace(holds=holds, changes=changes)

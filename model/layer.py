@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from latentcraft.model.attention import attend, attend_past, rotate
 
+EPSILON = 1e-5
+"""Added to a mean square before its root is divided by."""
+
 
 class Modulation(NamedTuple):
     """One sub-layer's adaLN parameters, each ``(b, g, t, 1, d)``."""
@@ -21,7 +24,7 @@ class Modulation(NamedTuple):
 
 def rms_norm(x: Tensor) -> Tensor:
     """RMSNorm without learned scale (adaLN or QK-norm follow with their own)."""
-    return F.rms_norm(x, x.shape[-1:], eps=1e-5)
+    return F.rms_norm(x, x.shape[-1:], eps=EPSILON)
 
 
 def modulate(x: Tensor, modulation: Modulation) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 
 from latentcraft.model import points, relief
 from latentcraft.model.autoencoder import DOWNSAMPLING
-from latentcraft.model.camera import axes, between, focal_length, pixel_rays
+from latentcraft.model.camera import all_between, axes, focal_length, pixel_rays
 
 CAPACITY = 64
 """Pictures kept; the one with the fewest pixels of its own makes room."""
@@ -53,6 +53,13 @@ class View:
         """``bool (H, W)``."""
         return (self.source >= 0) | self.mapped
 
+    def copy(self) -> "View":
+        """Return another one of the same."""
+        other = View.__new__(View)
+        for name, part in vars(self).items():
+            setattr(other, name, part.copy())
+        return other
+
 
 class Memory:
     """The pictures of one world."""
@@ -74,19 +81,34 @@ class Memory:
         self.clear = np.ones_like(self.sure)
         """How much of them was recorded, seen or recalled, and not drawn by the transformer, 0 to 1, likewise."""
         self.count = 0
+        self._drawn: dict[bytes, View] = {}  # views by their eyes, until anything changes
 
     def view(self, eye: np.ndarray) -> View:
         """Return what is remembered of the view from ``eye (5,)``."""
+        place = np.ascontiguousarray(eye, np.float64).tobytes()
+        if place not in self._drawn:
+            self._drawn[place] = self._draw(eye)
+        return self._drawn[place].copy()
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._changed()
+        self.count = 0
+
+    def _changed(self) -> None:
+        """Note that what is remembered is not what it was."""
+        self._drawn = {}
+
+    def _draw(self, eye: np.ndarray) -> View:
+        """See :meth:`view`."""
         height, width = self.rays.shape[1:]
         view, offset = View(height, width), np.zeros((height, width), np.float32)
-        turns, shifts = np.empty((self.count, 3, 3)), np.empty((self.count, 3))
-        for number in range(self.count):
-            turns[number], shifts[number] = between(self.eyes[number], eye)
-            points.draw(
-                self.distances[number], self.own[number], self.reach[number], self.rays, turns[number],
-                shifts[number], self.focal, number, view.distance, view.source, offset, view.coarseness,
-            )  # fmt: skip
+        turns, shifts = all_between(self.eyes[: self.count], eye)
         if self.count:
+            points.draw_all(
+                self.distances, self.own, self.reach, self.rays, turns, shifts, self.focal, view.distance, view.source,
+                offset, view.coarseness,
+            )  # fmt: skip
             points.drop_specks(view.distance, view.source)
             points.close_cracks(view.distance, view.source, view.coarseness)
             points.look_up(
@@ -106,14 +128,10 @@ class Memory:
 
     def pixels_of(self, view: View, grids: np.ndarray, elsewhere: np.ndarray | float) -> np.ndarray:
         """Return what ``grids`` (see :meth:`behind`) say of the pictures behind each pixel, ``float32 (H, W)``."""
-        height, width = view.source.shape
-        number, place = np.divmod(view.source, height * width)
-        row, column = np.divmod(place, width)
-        row, column = (
-            np.minimum(part // DOWNSAMPLING, size - 1)
-            for part, size in zip((row, column), grids.shape[1:], strict=True)
-        )
-        return np.where(view.source >= 0, grids[number, row, column], elsewhere)
+        out = np.empty(view.source.shape, np.float32)
+        out[:] = elsewhere
+        points.behind(view.source, grids, DOWNSAMPLING, out)
+        return out
 
     def remember(
         self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None,
@@ -136,12 +154,11 @@ class Memory:
         own = ~view.known | wrong | (distance < points.FINER * view.distance * view.coarseness)
         own |= distance > view.distance / points.BEHIND
         own &= ~widened(distance == 0)
-        for number in range(self.count):
-            turn, shift = between(self.eyes[number], eye)
-            points.forget(
-                self.distances[number], self.own[number], self.reach[number], self.rays, turn, shift, self.focal,
-                distance, wrong,
-            )  # fmt: skip
+        turns, shifts = all_between(self.eyes[: self.count], eye)
+        self._changed()
+        points.forget_all(
+            self.distances, self.own, self.reach, self.rays, turns, shifts, self.focal, distance, wrong
+        )  # fmt: skip
         self._keep(picture, distance, eye, own, 1.0 if sure is None else sure, 1.0 if clear is None else clear)
 
     def add(self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, own: np.ndarray) -> None:
@@ -165,6 +182,7 @@ class Memory:
         """Add a picture, unless it has too few pixels of its own."""
         if own.sum() < NEW_SHARE * own.size:
             return
+        self._changed()
         if self.count == len(self.eyes):
             self._make_room()
         at = self.count
@@ -182,14 +200,12 @@ class Memory:
         """
         level = np.array([*eye[:4], 0.0])
         boxes, tints = relief.empty()
-        for number in range(self.count):
-            turn, shift = between(self.eyes[number], level)
-            own = self.own[number]
-            if cells is not None and (dreamed := self.sure[number] < REAL).any():
-                own = own & ~dreamed.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)
-            relief.fill(
-                self.distances[number], own, self.pictures[number], self.rays, turn, shift, self.focal, boxes, tints
-            )  # fmt: skip
+        turns, shifts = all_between(self.eyes[: self.count], level)
+        least = 0.0 if cells is None else REAL
+        relief.fill_all(
+            self.distances, self.own, self.pictures, self.sure, least, self.rays, turns, shifts, self.focal, boxes,
+            tints,
+        )  # fmt: skip
         if cells is not None and colours is not None:
             mapped = relief.empty()
             relief.fill_cells(cells, colours, level[:3], axes(level[3], 0.0), *mapped)
@@ -199,6 +215,7 @@ class Memory:
 
     def carve(self, corner: np.ndarray) -> None:
         """Forget what is in the cell with the lower ``corner (3,)``: it was dug out."""
+        self._changed()
         for number in range(self.count):
             eye = self.eyes[number]
             if np.abs(eye[:3] - corner).max() < FAR:
@@ -209,6 +226,7 @@ class Memory:
 
     def fade(self, least: float) -> None:
         """Forget all pixels that are less :attr:`clear` than ``least``, as if nobody had looked there."""
+        self._changed()
         dim = (self.clear[: self.count] < least).repeat(DOWNSAMPLING, 1).repeat(DOWNSAMPLING, 2)
         self.own[: self.count] &= ~dim
         self.distances[: self.count][dim] = 0.0
@@ -226,6 +244,7 @@ class Memory:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over what :meth:`save` returned."""
+        self._changed()
         self.count = len(arrays["eyes"])
         self.sure[: self.count] = self.clear[: self.count] = 1.0  # what was saved by earlier versions does not say
         for name in arrays.keys() & set(PARTS):

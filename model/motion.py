@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import CHANGES, NUM_BUTTONS
 from latentcraft.model.autoencoder import DOWNSAMPLING, Autoencoder, ConvNet
+from latentcraft.model.beside import halves
 from latentcraft.model.cells import no_holds
 from latentcraft.model.guess import Guess
 from latentcraft.model.in_frame import (
@@ -309,7 +310,8 @@ def judge(
         certain: where the pictures are right whatever ``motion`` thinks of them, ``bool (k, f, h, w, 1)``.
     """
     with torch.no_grad():
-        latents = autoencoder.encode_pixels(found.pictures.flatten(0, 1)).unflatten(0, found.pictures.shape[:2])
+        latents = halves(autoencoder.encode_pixels, found.pictures.flatten(0, 1))
+        latents = latents.unflatten(0, found.pictures.shape[:2])
         # Made contiguous: along an axis that is strided in memory the norm takes 12 times as long.
         length = flow.flow.contiguous().norm(dim=-1)
         way = torch.tanh(F.avg_pool2d(length * flow.flow.shape[2], DOWNSAMPLING))  # pixels

@@ -38,13 +38,18 @@ POOL = ThreadPoolExecutor(2)
 """For loops over several pictures: they hold no lock."""
 
 
-def compiled(function: Callable) -> Any:
+def compiled(function: Callable, *, fastmath: bool | set[str] = False) -> Any:
     """Compile without Python's lock, cached beside the sources where that can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # no place for the cache
         return njit(**options)(function)
+
+
+def compiled_fast(function: Callable) -> Any:
+    """Compile likewise, sums in whatever order is the fastest; it is the same each time."""
+    return compiled(function, fastmath={"reassoc", "contract", "nsz"})
 
 
 @compiled
@@ -167,13 +172,23 @@ def draw(distances, own, reach, rays, turn, shift, focal, number, depth, source,
                 if distance > before + gap:
                     continue
                 if distance >= before - gap:
-                    if source[i, j] // (height * width) == number:
+                    if source[i, j] >= number * height * width:  # of the same picture: no later one was drawn
                         if off >= offset[i, j]:
                             continue
                     elif d > FINER * before * coarseness[i, j]:
                         continue
                 depth[i, j], offset[i, j], coarseness[i, j] = distance, off, d / distance
                 source[i, j] = number * height * width + row * width + column
+
+
+@compiled
+def draw_all(distances, own, reach, rays, turns, shifts, focal, depth, source, offset, coarseness):
+    """Draw all pictures, see :func:`draw`, whose first arguments have an axis more here."""
+    for number in range(len(turns)):
+        draw(
+            distances[number], own[number], reach[number], rays, turns[number], shifts[number], focal, number, depth,
+            source, offset, coarseness,
+        )  # fmt: skip
 
 
 @compiled
@@ -286,23 +301,61 @@ def look_up(pictures, distances, rays, turns, shifts, focal, depth, source, out)
 
 
 @compiled
+def behind(source, grids, side, out):
+    """Write what ``grids (k, h, w)``, of cells ``side`` pixels wide, say of the picture behind each drawn pixel to
+    ``out (H, W)``; for ``source`` see :func:`draw`.
+    """
+    height, width = source.shape
+    for i in range(height):
+        for j in range(width):
+            if source[i, j] >= 0:
+                number, place = source[i, j] // (height * width), source[i, j] % (height * width)
+                row, column = place // width // side, place % width // side
+                out[i, j] = grids[number, min(row, grids.shape[1] - 1), min(column, grids.shape[2] - 1)]
+
+
+@compiled
 def compare(view, known, picture, out):
     """Mark in ``out`` ``bool (H, W)`` the known pixels around which two pictures differ on average."""
     height, width = known.shape
+    # Sums over all rows and columns before: those over a window are differences of four.
+    before = np.zeros((height + 1, width + 1, 4), np.int32)
     for i in range(height):
+        count, red, green, blue = 0, 0, 0, 0
+        for j in range(width):
+            if known[i, j]:
+                count += 1
+                red += int(view[i, j, 0]) - int(picture[i, j, 0])
+                green += int(view[i, j, 1]) - int(picture[i, j, 1])
+                blue += int(view[i, j, 2]) - int(picture[i, j, 2])
+            before[i + 1, j + 1, 0] = before[i, j + 1, 0] + count
+            before[i + 1, j + 1, 1] = before[i, j + 1, 1] + red
+            before[i + 1, j + 1, 2] = before[i, j + 1, 2] + green
+            before[i + 1, j + 1, 3] = before[i, j + 1, 3] + blue
+    for i in range(height):
+        top, bottom = max(0, i - WINDOW), min(height, i + WINDOW + 1)
         for j in range(width):
             out[i, j] = False
             if not known[i, j]:
                 continue
-            count, red, green, blue = 0, 0.0, 0.0, 0.0
-            for row in range(max(0, i - WINDOW), min(height, i + WINDOW + 1)):
-                for column in range(max(0, j - WINDOW), min(width, j + WINDOW + 1)):
-                    if known[row, column]:
-                        count += 1
-                        red += float(view[row, column, 0]) - float(picture[row, column, 0])
-                        green += float(view[row, column, 1]) - float(picture[row, column, 1])
-                        blue += float(view[row, column, 2]) - float(picture[row, column, 2])
-            out[i, j] = max(abs(red), abs(green), abs(blue)) > CONTRADICTION * count
+            left, right, most, count = max(0, j - WINDOW), min(width, j + WINDOW + 1), 0, 0
+            for channel in range(4):
+                total = before[bottom, right, channel] - before[top, right, channel]
+                total -= before[bottom, left, channel] - before[top, left, channel]
+                if channel == 0:
+                    count = total
+                else:
+                    most = max(most, abs(total))
+            out[i, j] = most > CONTRADICTION * count
+
+
+@compiled
+def forget_all(distances, own, reach, rays, turns, shifts, focal, seen, wrong):
+    """Disown pixels of all pictures, see :func:`forget`, whose first arguments have an axis more here."""
+    for number in range(len(turns)):
+        forget(
+            distances[number], own[number], reach[number], rays, turns[number], shifts[number], focal, seen, wrong
+        )  # fmt: skip
 
 
 @compiled

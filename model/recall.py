@@ -24,11 +24,13 @@ from latentcraft.model.bank import Bank, look_of
 from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, between
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess
-from latentcraft.model.memory import Memory, widened
-from latentcraft.model.scene import Place, Views, views_of
+from latentcraft.model.memory import Memory, View, widened
+from latentcraft.model.scene import Drawn, Place, Views, views_of
 
 LACKING = 0.1
 """Share of a view that nobody knows from which on a place is looked up."""
+SOON = 0.01
+"""The same from which on the next of these is drawn, so that it is there when it is needed."""
 SOME = 0.03
 """The same from which on further pictures of the last place are brought."""
 AT_ONCE = 2
@@ -68,24 +70,28 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
     """
     if place.frame_size != frame_size(bank):
         return view
-    first, eye = view, view.eyes[-1]
+    eye, brought = view.eyes[-1], False
+    picture, distance, known, clear = view.pictures[-1], view.distances[-1], view.known[-1], place.clear_ahead
 
-    def bring(at: int, found: tuple[Tensor, np.ndarray]) -> Views:
+    def bring(at: int, found: Drawn) -> View:
         pictures, distances = coloured(*found, place.awaited)
         put(place.memory, pictures, distances, place.awaited.eyes[at : at + 1], eye)
         place.awaited = place.awaited.without(at)
-        return views_of([place], view.eyes[None])[0]
+        return place.view(eye)
 
     for _ in range(AT_ONCE):
-        if lacking(place, view.known[-1]) < SOME or (at := place.awaited.nearest(eye)) is None:
+        if lacking(place, known) < SOME or (at := place.awaited.nearest(eye)) is None:
             break
-        view = bring(at, drawn(bank, autoencoder, depth, place.awaited, at))
-    known, faded = view.known[-1], place.clear_ahead < FADED
+        foresee(bank, autoencoder, depth, place, at)
+        now, brought = bring(at, place.foreseen.pop(int(place.awaited.rows[at]))), True
+        picture, distance, known = now.picture, now.distance, now.known
+        clear = place.memory.behind(now, place.memory.clear, 0.0)
+    faded = clear < FADED
     worn = lacking(place, ~(known & faded.repeat(DOWNSAMPLING, 0).repeat(DOWNSAMPLING, 1)))
     if lacking(place, known) >= LACKING or worn >= WORN:
         if worn >= WORN:
             place.memory.fade(FADED)
-        parts = (view.pictures[-1], view.distances[-1], known)
+        parts = (picture, distance, known)
         look, share = look_of(*(torch.from_numpy(np.ascontiguousarray(part))[None] for part in parts))
         grid = place.blocks is not None
         avoided = torch.from_numpy(place.recalled)
@@ -98,10 +104,26 @@ def recall(bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, 
         found = drawn(bank, autoencoder, depth, place.awaited, 0)
         place.awaited = place.awaited._replace(sky=sky_gain(place.memory, *found, gain))
         place.recalled = np.append(place.recalled, np.int32(bank.places[match.picture]))[-RECENT:]
-        view = bring(0, found)
-    if view is not first:
-        view = place.ahead = view._replace(recalled=view.known & ~first.known)
-    return view
+        place.foreseen.clear()
+        bring(0, found)
+        brought = True
+    if not brought:
+        return view
+    ahead = views_of([place], view.eyes[None])[0]
+    place.ahead = ahead._replace(recalled=ahead.known & ~view.known)
+    return place.ahead
+
+
+def foresee(
+    bank: Bank, autoencoder: Autoencoder, depth: DepthNet, place: Place, at: int | None = None
+) -> None:  # fmt: skip
+    """Draw an awaited picture ahead of time, into :attr:`Place.foreseen`: by default the next one, if there is one and
+    something is lacking.
+    """
+    if at is None and place.ahead is not None and lacking(place, place.ahead.known[-1]) >= SOON:
+        at = place.awaited.nearest(place.ahead.eyes[-1])
+    if at is not None and (row := int(place.awaited.rows[at])) not in place.foreseen:
+        place.foreseen[row] = drawn(bank, autoencoder, depth, place.awaited, at)
 
 
 def lacking(place: Place, known: np.ndarray) -> float:
@@ -120,13 +142,11 @@ def at_the_feet(rays: np.ndarray, pitch: float) -> np.ndarray:
 
 def drawn(
     bank: Bank, autoencoder: Autoencoder, depth: DepthNet, awaited: Awaited, at: int
-) -> tuple[Tensor, np.ndarray]:
-    """Return the awaited picture number ``at`` as it was recorded, ``(1, 3, H, W)``, and its distances, ``float32
-    (1, H, W)``.
-    """
+) -> Drawn:
+    """Return the awaited picture number ``at`` as it was recorded."""
     row = torch.from_numpy(awaited.rows[at : at + 1])
     pixels = autoencoder.decode_pixels(bank.decoded(row)).float().clamp(-1, 1)
-    return pixels, depth.distances(pixels, bank.eyes[row, 4]).cpu().numpy()
+    return Drawn(pixels, depth.distances(pixels, bank.eyes[row, 4]).cpu().numpy())
 
 
 def coloured(pixels: Tensor, distances: np.ndarray, awaited: Awaited) -> tuple[np.ndarray, np.ndarray]:

@@ -70,18 +70,18 @@ def rounded(boxes: np.ndarray, tints: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 @compiled
-def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints):
-    """Add the own pixels of a picture to :func:`empty` boxes; arguments as for
-    :func:`latentcraft.model.points.draw`, the view being a level one.
-    """
+def fill(distances, own, picture, sure, least, rays, turn, shift, focal, boxes, tints):
+    """Add one picture, see :func:`fill_all`."""
     height, width = own.shape
     away = np.sqrt(shift[0] * shift[0] + shift[1] * shift[1] + shift[2] * shift[2])
-    reach = 7.1
+    reach, side = 7.1, height // sure.shape[0]
     scale = COVERED / (focal * SIZE) ** 2
     for row in range(height):
         for column in range(width):
             d = distances[row, column]
             if not own[row, column] or d > away + reach or d < away - reach:
+                continue
+            if sure[row // side, column // side] < least:
                 continue
             x, y, z = carry(rays, row, column, d, turn, shift)
             i, j = int(np.floor(z / SIZE + LINES / 2)), int(np.floor(x / SIZE + LINES / 2))
@@ -96,6 +96,18 @@ def fill(distances, own, picture, rays, turn, shift, focal, boxes, tints):
                 for channel in range(3):
                     tints[i, j, channel] += weight * picture[row, column, channel]
                 tints[i, j, 3] += weight
+
+
+@compiled
+def fill_all(distances, own, pictures, sure, least, rays, turns, shifts, focal, boxes, tints):
+    """Add the own pixels of pictures, where they are at least so ``sure (k, h, w)``, to :func:`empty` boxes; the other
+    arguments as for :func:`latentcraft.model.points.draw_all`, the view being a level one.
+    """
+    for number in range(len(turns)):
+        fill(
+            distances[number], own[number], pictures[number], sure[number], least, rays, turns[number], shifts[number],
+            focal, boxes, tints,
+        )  # fmt: skip
 
 
 @compiled

@@ -44,13 +44,22 @@ def denoise(
         raise UserError(f"steps must be one of {', '.join(map(str, STEPS))}, got {steps}")
     b = len(noise)
     size = 1 / steps
-    step = torch.full((b, 1, 1), STEP_SIZES.index(size), dtype=torch.int64, device=noise.device)
+    signals = (torch.arange(steps, device=noise.device) * size).expand(b, steps)[..., None]
+    step = torch.full((b, steps, 1), STEP_SIZES.index(size), dtype=torch.int64, device=noise.device)
+    if has_actions is None:
+        has_actions = torch.ones(b, dtype=torch.bool, device=noise.device)
+    if task is None:
+        task = torch.zeros(b, dtype=torch.int64, device=noise.device)
     held = actions[:, None]
     guess = guess.add_axis(1)
+    told = dit.prepare(signals, step, held, has_actions, task, guess, cache.last[:, None])
     z = guess.draw(temperature * noise.float()[:, None])[:, None]  # (b, 1, 1, f, h, w, c)
     for index in range(steps):
-        signal = torch.full((b, 1, 1), index * size, device=noise.device)
-        predicted = dit(z, signal, step, held, has_actions=has_actions, task=task, cache=cache, guess=guess).latents
+        signal = signals[:, index : index + 1]
+        predicted = dit(
+            z, signal, step[:, :1], held, has_actions=has_actions, task=task, cache=cache, guess=guess,
+            told=told.of_copy(index),
+        ).latents  # fmt: skip
         z = z + size * velocity(predicted.float(), z, signal)
     # Real latents have unit RMS at each position, so a dreamed one is put back on that sphere.
     return Autoencoder.normalise(z[:, 0, 0])

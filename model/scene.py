@@ -143,6 +143,15 @@ class Seen(NamedTuple):
     """Degrees, ``float32 (k,)``."""
 
 
+class Drawn(NamedTuple):
+    """A recorded picture, as it was recorded."""
+
+    pixels: Tensor
+    """-1 to 1, ``(1, 3, H, W)``."""
+    distances: np.ndarray
+    """Metres, ``float32 (1, H, W)``."""
+
+
 class Place:
     """One world's memory, and where its eye is."""
 
@@ -176,6 +185,8 @@ class Place:
         """Places of the bank that were recalled last, ``int32 (k,)``, the newest at the end."""
         self.awaited = Awaited.nothing()
         """What more there is of the newest."""
+        self.foreseen: dict[int, Drawn] = {}
+        """Of that, by numbers in the bank, what was drawn ahead of time; only speed depends on it."""
         self.clear = np.ones_like(self.sure)
         """How much of it was not drawn by the transformer, 0 to 1; see :attr:`Memory.clear`."""
         self.clear_ahead = self.clear
@@ -185,11 +196,12 @@ class Place:
 
     def forget(self) -> None:
         """Start anew: the eye went nobody knows where."""
-        self.memory.count, self.gait, self.grip, self.ahead = 0, None, None, None
+        self.memory.forget()
+        self.gait = self.grip = self.ahead = None
         if self.blocks is not None:
             self.blocks.clear()
         self.changed, self.recalled = np.zeros(self.frame_size, np.bool_), np.zeros(0, np.int32)
-        self.awaited = Awaited.nothing()
+        self.awaited, self.foreseen = Awaited.nothing(), {}
         self.sure = self._sure_ahead = np.ones_like(self.sure)
         self.clear = self.clear_ahead = np.ones_like(self.sure)
         self.slot, self.light, self.rests = UNKNOWN, 1.0, 0
@@ -226,12 +238,13 @@ class Place:
             return self.memory.surroundings(eye)
         return self.memory.surroundings(eye, self.blocks.cells, 255 * self.blocks.gain * self.looks.means)
 
-    def complete(self, net: CompletionNet | None, *, due: bool = False) -> None:
-        """Bring the map of blocks up to date, if that is ``due`` or the eye has moved on since."""
+    def complete(self, net: CompletionNet | None) -> None:
+        """Bring the map of blocks up to date, if the eye has moved on since, or something was recalled."""
         eye = self.eye
         if net is None or self.blocks is None or self.looks is None or eye is None:
             return
-        if due or self.blocks.is_old(eye):
+        recalled = self.ahead is not None and self.ahead.recalled is not None
+        if self.blocks.is_old(eye) or recalled:
             complete(net, self.memory, self.blocks, self.looks, eye)
 
     def view(self, eye: np.ndarray) -> View:
@@ -255,8 +268,8 @@ class Place:
         """Show in what is remembered of the coming chunk what the map guesses, too; returns :attr:`ahead`."""
         if self.ahead is None or self.blocks is None:
             return self.ahead
-        for view, eye in zip(self._views, self.ahead.eyes, strict=True):
-            self._show_blocks(view, eye, guessed=True)
+        # Blocks are settled in whichever order: none of them hides another one for that.
+        list(POOL.map(lambda view, eye: self._show_blocks(view, eye, guessed=True), self._views, self.ahead.eyes))
         return self.look_ahead(self._views, self.ahead.eyes, self.ahead.recalled)
 
     def look_ahead(self, views: Sequence[View], eyes: np.ndarray, recalled: np.ndarray | None = None) -> Views:
@@ -379,7 +392,7 @@ class Place:
         self.slot, self.rests = int(arrays.get("slot", UNKNOWN)), int(arrays.get("rests", 0))
         self.light = float(arrays.get("light", 1.0))
         self.kept = np.array(arrays.get("kept", np.zeros(self.frame_size, np.float32)))
-        self.awaited = Awaited.nothing()
+        self.awaited, self.foreseen = Awaited.nothing(), {}
         if "awaited.sky" in arrays:  # earlier versions did not know
             self.awaited = Awaited(*(np.array(arrays[f"awaited.{name}"]) for name in Awaited._fields))
         self.recalled = np.array(arrays.get("recalled", np.zeros(0, np.int32)))

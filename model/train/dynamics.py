@@ -294,7 +294,7 @@ class DynamicsStage:
             if index >= context:
                 chunk = denoise(self.average, cache, guess, noise, actions, steps=self.config.sample_steps, task=task)
             commit(self.average, cache, guess, chunk, context_noise, actions, task=task)
-            last = self.guess.show(chunk, guess, places, last_only=True).frames[:, -1]
+            last = self.guess.show(self.guess.draw(chunk[:, -1:]).frames, chunk, guess, places)[:, -1]
             rows.append(torch.from_numpy(last.copy()))
         dream = torch.stack(rows, 1)
         truth = self.autoencoder.decode(latents[:, :, -1].flatten(0, 1)).unflatten(0, (b, t))

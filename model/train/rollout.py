@@ -78,5 +78,5 @@ def dream_along(
             network, cache, guess, chunk, context_noise, actions, task=clips.task, has_actions=has_actions
         )
         with torch.no_grad():
-            shown = guesser.show(chunk, guess, places, last_only=True).frames[:, -1]
+            shown = guesser.show(guesser.draw(chunk[:, -1:]).frames, chunk, guess, places)[:, -1]
         yield Dreamt(chunk, outcomes, guess)

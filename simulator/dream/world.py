@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from latentcraft.errors import UserError
 from latentcraft.model.actions import ACTION_SIZE, check_vectors
 from latentcraft.model.autoencoder import DOWNSAMPLING
+from latentcraft.model.beside import beside, lanes, two_lanes
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
 from latentcraft.model.guess import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, expected_reward
@@ -25,6 +26,26 @@ from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, Worl
 
 ENDED = 0.5
 """Probability that a task goes on below which it has ended."""
+
+
+class _Dreamed(NamedTuple):
+    """A chunk of some games."""
+
+    latents: Tensor
+    reward: Tensor
+    terminated: Tensor
+    spread: Tensor
+    changes: Tensor
+    picture: Tensor
+    spots: list[np.ndarray]
+    frames: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Dreamed"]) -> "_Dreamed":
+        """Return that of all their games."""
+        tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls._fields[:-2]}
+        spots = [spot for part in parts for spot in part.spots]
+        return cls(spots=spots, frames=np.concatenate([part.frames for part in parts]), **tensors)
 
 
 class DreamWorld:
@@ -229,6 +250,7 @@ class DreamWorld:
             self.model.dit, alone, guess, latents, noise, actions, task=task, has_actions=has_actions,
             signal=self._context_signal,
         )  # fmt: skip
+        self.model.guesser.look_ahead(self._places[index : index + 1])
         self._last[index] = latents[0]
         self._ticks[index] += 1
 
@@ -240,35 +262,26 @@ class DreamWorld:
         if not all(self._started):
             raise UserError(f"game {self._started.index(False)} was never reset; call reset before step")
         held = torch.from_numpy(checked)
-        shape = self._last[:1].shape
-        pairs = list(zip(self._seeds, self._ticks, strict=True))
-        noise = torch.cat([chunk_noise(seed, tick, shape) for seed, tick in pairs])
-        context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
-        guess = self.model.guesser(
-            self._cache.last, held, places=self._places, shown=self._frames[:, -1], picture=self._picture
-        )
-        spots = [_spots(*each) for each in zip(self._places, guess.holds.numpy(), guess.changes.numpy(), strict=True)]
-        latents = denoise(self.model.dit, self._cache, guess, noise, held, steps=self.steps, task=self._task)
-        outcomes = commit(
-            self.model.dit, self._cache, guess, latents, context_noise, held, task=self._task,
-            signal=self._context_signal,
-        )  # fmt: skip
-        self._last = latents
+        with lanes():
+            if spec.num_worlds > 1 and two_lanes():
+                some, rest = slice(0, spec.num_worlds // 2), slice(spec.num_worlds // 2, spec.num_worlds)
+                parts = beside(lambda: self._dream(some, held), lambda: self._dream(rest, held))
+                dreamed = _Dreamed.joined(parts)
+            else:
+                dreamed = self._dream(slice(0, spec.num_worlds), held)
+        self._frames, self._picture, self._last = dreamed.frames, dreamed.picture, dreamed.latents
         self._ticks = [tick + 1 for tick in self._ticks]
         if spec.task == "free":
             rewards = np.zeros((spec.num_worlds, spec.chunk), np.float32)
             terminated = np.zeros((spec.num_worlds, spec.chunk), bool)
         else:
-            goes_on = np.cumprod(1 - outcomes.terminated.double().sigmoid().numpy(), 1) * self._alive[:, None]
+            goes_on = np.cumprod(1 - dreamed.terminated.double().sigmoid().numpy(), 1) * self._alive[:, None]
             terminated = goes_on < ENDED
             before = np.concatenate([self._alive[:, None], np.where(terminated, 0.0, goes_on)[:, :-1]], 1)
-            rewards = (expected_reward(outcomes.reward).numpy() * before).astype(np.float32)
+            rewards = (expected_reward(dreamed.reward).numpy() * before).astype(np.float32)
             self._alive = np.where(terminated[:, -1], 0.0, goes_on[:, -1])
-        ends = outcomes.terminated.float().sigmoid().amax(1).tolist()
-        self._frames, self._picture = self.model.guesser.show(
-            latents, guess, self._places, last_only=spec.frames != "all"
-        )
-        chunk_alone = guess.spread.square().flatten(1).mean(1).tolist()
+        ends = dreamed.terminated.float().sigmoid().amax(1).tolist()
+        chunk_alone = dreamed.spread.square().flatten(1).mean(1).tolist()
         uncertainty = [
             unsure if place is None else 1 - float(place.sure.mean())
             for unsure, place in zip(chunk_alone, self._places, strict=True)
@@ -280,12 +293,41 @@ class DreamWorld:
         if spec.task != "free":
             infos = [info | {"end_probability": end} for info, end in zip(infos, ends, strict=True)]
         if self.model.scene is not None and self.model.scene.hand is not None:
-            done = guess.changes.bool().cpu().numpy()
-            told = zip(infos, done, spots, strict=True)
+            done = dreamed.changes.bool().cpu().numpy()
+            told = zip(infos, done, dreamed.spots, strict=True)
             infos = [info | {"changes": part, "spots": where} for info, part, where in told]
         if self.model.bank is not None:
             infos = [info | {"recalled": _recalled(place)} for info, place in zip(infos, self._places, strict=True)]
         return Chunk(self._shown.copy(), rewards, terminated, infos)
+
+    def _dream(self, rows: slice, held: Tensor) -> "_Dreamed":
+        """Dream the next chunk of some games under actions ``held (b, f, a)``, of which it takes theirs."""
+        dit, guesser, places = self.model.dit, self.model.guesser, self._places[rows]
+        held, cache, task, shape = held[rows], self._cache.part(rows), self._task[rows], self._last[:1].shape
+        pairs = list(zip(self._seeds[rows], self._ticks[rows], strict=True))
+        noise = torch.cat([chunk_noise(seed, tick, shape) for seed, tick in pairs])
+        context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
+        picture = None if self._picture is None else self._picture[rows]
+        guess = guesser(cache.last, held, places=places, shown=self._frames[rows, -1], picture=picture)
+        spots = [_spots(*each) for each in zip(places, guess.holds.numpy(), guess.changes.numpy(), strict=True)]
+        _, latents = beside(
+            lambda: guesser.look_ahead(places),
+            lambda: denoise(dit, cache, guess, noise, held, steps=self.steps, task=task),
+        )
+        shown = latents[:, -self._frames.shape[1] :]
+        some = shown.shape[1] // 4  # to decode one takes half as long as to commit them
+        (outcomes, early), late = beside(
+            lambda: (
+                commit(dit, cache, guess, latents, context_noise, held, task=task, signal=self._context_signal),
+                guesser.draw(shown[:, :some]) if some else None,
+            ),
+            lambda: guesser.draw(shown[:, some:]),
+        )
+        decoded = late.frames if early is None else np.concatenate([early.frames, late.frames], 1)
+        frames = guesser.show(decoded, latents, guess, places)
+        return _Dreamed(
+            latents, outcomes.reward, outcomes.terminated, guess.spread, guess.changes, late.picture, spots, frames
+        )  # fmt: skip
 
     def save(self, index: int = 0) -> WorldState:
         """Return game ``index`` to the bit: cache, last chunk and counters."""

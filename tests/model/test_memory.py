@@ -181,7 +181,8 @@ def test_columns_tell_the_height_of_the_ground_from_wherever_they_are_seen():
     distances = np.where(y < -0.1, np.where(x > 0, 1.5, 1.13) / np.maximum(-y, 0.1), 50.0).astype(np.float32)
     picture = np.full((*SIZE, 3), (200, 100, 50), np.uint8)
     own = np.ones(SIZE, np.bool_)
-    relief.fill(distances, own, picture, rays, turn, shift, focal_length(width), boxes, tints)
+    sure = np.ones((1, 1), np.float32)
+    relief.fill(distances, own, picture, sure, 0.0, rays, turn, shift, focal_length(width), boxes, tints)
     boxes, tints = relief.rounded(boxes, tints)
     nearby = Nearby(boxes[None], tints[None], np.zeros((1, 5)))
     ahead, middle = relief.CELLS - 1, relief.CELLS // 2
