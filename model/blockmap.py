@@ -175,9 +175,19 @@ class BlockMap:
         self.cells[x, y, z] = entry | SETTLED | MADE
         self.worked = True
 
+    def loosen(self) -> None:
+        """Let nothing stay but what hands made: other things were shown than the map's."""
+        self.cells[self.cells & MADE == 0] &= ~np.uint8(SETTLED)
+        self.looked[5] = np.inf
+
+    def free(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Take away the blocks of the cells from ``low (3,)`` to ``high (3,)``, both included: somebody is there."""
+        at = np.ix_(*(np.arange(a, b + 1) % side for a, b, side in zip(low, high, SIDES, strict=True)))
+        self.cells[at] = np.where(self.cells[at] & MADE, self.cells[at], AIR)
+
     def learn(self, corner: np.ndarray, fresh: np.ndarray) -> None:
-        """Take over the ``fresh`` entries ``uint8 BOX`` of cells from ``corner (3,)`` that are not settled, or that nobody can
-        see: what was shown there once is buried.
+        """Take over the ``fresh`` entries ``uint8 BOX`` of cells from ``corner (3,)`` that are not settled, or that
+        nobody can see: what was shown there once is buried.
         """
         at = self.box(corner)
         before = self.cells[at]
@@ -226,7 +236,8 @@ class BlockMap:
 
     def show(
         self, view: View, eye: np.ndarray, rays: np.ndarray, focal: float, looks: Looks, *,
-        vague: np.ndarray | None = None, fixed: np.ndarray | None = None, guessed: bool = True,
+        vague: np.ndarray | None = None, fixed: np.ndarray | None = None, firm: np.ndarray | None = None,
+        guessed: bool = True,
     ) -> None:  # fmt: skip
         """Show in a remembered ``view`` from ``eye (5,)`` what memory does not know, or not as sharp.
 
@@ -238,15 +249,16 @@ class BlockMap:
             looks: what the blocks look like.
             vague: where memory is not to be trusted, ``bool (H, W)``.
             fixed: where what memory has sharp is to stay, ``bool (H, W)``.
+            firm: where what memory has is not to give way to what is behind it, ``bool (H, W)``.
             guessed: whether also blocks are shown of which nothing was seen, which are then settled.
         """
         if self.centre is None:
             return
         nowhere = np.zeros(view.source.shape, np.bool_)
-        vague, fixed = (nowhere if part is None else part for part in (vague, fixed))
+        vague, fixed, firm = (nowhere if part is None else part for part in (vague, fixed, firm))
         gains = self.gain ** looks.lit[:, None]
         paint(
-            self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, vague, fixed, self.worked, guessed,
+            self.cells, axes(eye[3], eye[4]), eye[:3].copy(), rays, focal, vague, fixed, firm, self.worked, guessed,
             looks.textures, gains, view.picture, view.distance, view.coarseness, view.source, view.mapped,
         )  # fmt: skip
 
@@ -353,8 +365,8 @@ def march(cells, turn, place, rays, focal, far, entry, distance, texel):
 
 @compiled
 def paint(
-    cells, turn, place, rays, focal, vague, fixed, worked, guessed, textures, gains, picture, distance, coarseness,
-    source, mapped,
+    cells, turn, place, rays, focal, vague, fixed, firm, worked, guessed, textures, gains, picture, distance,
+    coarseness, source, mapped,
 ):  # fmt: skip
     """See :meth:`BlockMap.show`; ``textures`` are those of :class:`Looks`, times ``gains (kinds, 3)``. The last five
     are a view's, see :class:`latentcraft.model.memory.View`.
@@ -370,9 +382,11 @@ def paint(
                 near = np.inf if guessed or fixed[row, column] else (1 + ALIKE) * distance[row, column]
             if near >= DRAWN_TO and not worked:
                 continue
-            before = (1 - ALIKE) * distance[row, column]
+            before, limit = (1 - ALIKE) * distance[row, column], DRAWN_TO
+            if firm[row, column] and source[row, column] >= 0:
+                limit = min(limit, (1 + ALIKE) * distance[row, column])
             met, away, at = follow(
-                cells, turn, place, rays, row, column, focal, near, before, DRAWN_TO, guessed, guessed
+                cells, turn, place, rays, row, column, focal, near, before, limit, guessed, guessed
             )  # fmt: skip
             if not met:
                 continue

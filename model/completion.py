@@ -16,11 +16,19 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.model.blockmap import AIR, FACES, GUESSED, KIND, TEXELS, BlockMap, Looks
-from latentcraft.model.evidence import EVIDENCE, corner_of, evidence
+from latentcraft.model.camera import BOX
+from latentcraft.model.evidence import BELOW, EVIDENCE, corner_of, evidence
 from latentcraft.model.memory import Memory
+from latentcraft.model.points import compiled
 
 FOLD = 2
 """Cells a side that are folded into channels."""
+MIDDLE = (BOX[0] // 2, BELOW, BOX[2] // 2)
+"""The eye's own cell in a box."""
+BODY = np.array([(-0.29, -1.6, -0.29), (0.29, 0.15, 0.29)])
+"""Metres from the eye to the lower and the upper corner of whom it belongs to: where that stands, nothing else does."""
+FAINT, ENOUGH = 0.2, 0.5
+"""Chance from which on a cell may be a thin thing's, and that of it and the cells before and behind together."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class CompletionConfig:
     """Channels, of 2 x 2 x 2 cells each."""
     deep: int = 96
     """Channels of 4 x 4 x 4 cells."""
+    place: bool = True
+    """Whether the net is told where cells are as seen from the eye: how far away things are is known the least."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.kinds <= KIND:
@@ -69,6 +79,10 @@ class CompletionNet(nn.Module):
         self.config = config
         width, deep, cells = config.width, config.deep, FOLD**3
         self.stem = nn.Conv3d(EVIDENCE * cells, width, 3, padding=1)
+        self.place = None
+        if config.place:
+            self.place = nn.Conv3d(len(directions()), width, 1, bias=False)
+            nn.init.zeros_(self.place.weight)  # so that a net that was trained without it can go on with it
         self.before, self.after = Block3d(width), Block3d(width)
         self.shrink, self.grow = nn.Conv3d(width, deep, 2, stride=2), nn.ConvTranspose3d(deep, width, 2, stride=2)
         self.middle = nn.Sequential(Block3d(deep), Block3d(deep))
@@ -82,14 +96,25 @@ class CompletionNet(nn.Module):
         """Return logits ``(k, kinds, *BOX)`` for what is ``seen (k, EVIDENCE, *BOX)``."""
         return unfolded(self.cells_of(seen))
 
-    def likeliest(self, seen: Tensor) -> np.ndarray:
-        """Return the likeliest kinds ``uint8 (k, *BOX)`` for what is ``seen``."""
-        logits = self.cells_of(seen).unflatten(1, (self.config.kinds, FOLD**3)).float().cpu().numpy()
-        return unfolded(torch.from_numpy(logits.argmax(1).astype(np.uint8)))[:, 0].numpy()
+    def decided(self, seen: Tensor) -> np.ndarray:
+        """Return which kinds there are, ``uint8 (k, *BOX)``, for what is ``seen``: the likeliest, where there is rather
+        any block than none, or where :func:`keep_thin` says so.
+        """
+        logits = self.cells_of(seen).unflatten(1, (self.config.kinds, FOLD**3)).float()
+        kinds = torch.from_numpy(logits[:, 1:].cpu().numpy().argmax(1).astype(np.uint8)) + 1  # torch's takes far longer
+        chance = unfolded(torch.sigmoid(logits[:, 1:].logsumexp(1) - logits[:, 0]).cpu())[:, 0].numpy()
+        there = chance > 0.5
+        for each, surface, out in zip(chance, seen[:, 0].float().cpu().numpy(), there, strict=True):
+            keep_thin(each, surface, np.array(MIDDLE), out)
+        decided: np.ndarray = unfolded(kinds)[:, 0].numpy() * there
+        return decided
 
     def cells_of(self, seen: Tensor) -> Tensor:
         """Return the logits as :func:`folded` does."""
-        hidden = self.before(self.stem(folded(seen)))
+        hidden = self.stem(folded(seen))
+        if self.place is not None:
+            hidden = hidden + self.place(directions().to(hidden)[None])
+        hidden = self.before(hidden)
         hidden = self.after(hidden + self.grow(self.middle(self.shrink(hidden))))
         logits: Tensor = self.final(F.silu(hidden))
         return logits
@@ -99,6 +124,16 @@ class CompletionNet(nn.Module):
         if self._looks is None:
             self._looks = Looks.of(self.palette.float().cpu().numpy(), self.lit.float().cpu().numpy())
         return self._looks
+
+
+def directions() -> Tensor:
+    """Return the way from the eye to each of the folded cells of a box: x, y and z of its unit vector, and the
+    logarithm of its length less 1, ``(4, X / FOLD, Y / FOLD, Z / FOLD)``.
+    """
+    at = [(torch.arange(side // FOLD) + 0.5) * FOLD - eye - 0.5 for side, eye in zip(BOX, MIDDLE, strict=True)]
+    way = torch.stack(torch.meshgrid(*at, indexing="ij"))
+    length = way.norm(dim=0, keepdim=True).clamp(min=0.5)
+    return torch.cat([way / length, length.log() - 1])
 
 
 def folded(cells: Tensor) -> Tensor:
@@ -120,10 +155,44 @@ def complete(net: CompletionNet, memory: Memory, blocks: BlockMap, looks: Looks,
     """Bring the map of ``blocks`` around ``eye (5,)`` up to date with what is remembered."""
     corner = corner_of(eye)
     seen = evidence(memory, corner)
-    best = net.likeliest(torch.from_numpy(seen)[None].to(net.palette))[0] + np.uint8(AIR)
+    best = net.decided(torch.from_numpy(seen)[None].to(net.palette))[0] + np.uint8(AIR)
     told = (seen[0] > 0) | (seen[9] > 0)
     blocks.follow(eye)
     blocks.looked[:] = *eye, 0
     blocks.learn(corner, np.where(told, best, best | np.uint8(GUESSED)))
+    blocks.free(*np.floor(eye[:3] + BODY).astype(np.int64))
     if memory.count:
         blocks.light_up(memory, looks)
+
+
+@compiled
+def keep_thin(chance, surface, middle, there):
+    """Let blocks be ``there`` that are likely, but nobody knows how far away: a trunk seen from afar may be in this
+    cell or in the one behind, so that it is likely in neither. It is put where it is the likeliest of a ray's.
+
+    Args:
+        chance: that there is a block, ``float32 BOX``.
+        surface: how much of one is remembered in each cell, likewise; elsewhere nothing is changed.
+        middle: the eye's cell, ``(3,)``.
+        there: ``bool BOX``, changed.
+    """
+    for i in range(chance.shape[0]):
+        for j in range(chance.shape[1]):
+            for k in range(chance.shape[2]):
+                own = chance[i, j, k]
+                if there[i, j, k] or own < FAINT or surface[i, j, k] <= 0:
+                    continue
+                x, y, z = float(i - middle[0]), float(j - middle[1]), float(k - middle[2])
+                away = np.sqrt(x * x + y * y + z * z)
+                if away < 1.5:
+                    continue
+                most, total = own, own
+                for step in (-2, -1, 1, 2):
+                    p = int(np.floor(i + 0.5 + step * x / away))
+                    q = int(np.floor(j + 0.5 + step * y / away))
+                    r = int(np.floor(k + 0.5 + step * z / away))
+                    if 0 <= p < chance.shape[0] and 0 <= q < chance.shape[1] and 0 <= r < chance.shape[2]:
+                        most = max(most, chance[p, q, r])
+                        total += chance[p, q, r] * (abs(step) == 1)
+                if own >= most and total > ENOUGH:
+                    there[i, j, k] = True

@@ -194,16 +194,22 @@ class Guesser:
                 actions[:, index], has_actions, eyes[:, index], predict=predict,
             )  # fmt: skip
             views[here] = self.guessed(self.scene, places, views[here])
-            self.look_ahead(places)
+            self.look_ahead(places, given=True)
         return views, seen
 
     @torch.no_grad()
-    def look_ahead(self, places: Sequence[Place | None]) -> None:
+    def look_ahead(self, places: Sequence[Place | None], *, given: bool = False) -> None:
         """Do what can be done ahead for the chunk after the one guessed: bring the worlds' maps of blocks up to date
         with what they remember, and draw what will be recalled.
+
+        Args:
+            places: the worlds' memories.
+            given: whether the last chunk is not dreamed, so that nothing that their maps guessed is really shown.
         """
         for place in places:
             if place is not None and self.scene is not None:
+                if given and place.blocks is not None:
+                    place.blocks.loosen()
                 place.complete(self.scene.completion)
                 if self.bank is not None:
                     foresee(self.bank, self.autoencoder, self.scene.depth, place)

@@ -43,6 +43,8 @@ UNKNOWN = -1
 """For a block that nobody has looked at."""
 SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
+CLEAR = 0.5
+"""How clear (:attr:`Memory.clear`) what is remembered has to be not to give way to blocks behind it."""
 AWAY = 1.0
 """Metres from where a picture was taken up to which it is right however wrong its distances may be."""
 
@@ -72,7 +74,7 @@ class SceneConfig:
         return cls(
             DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand),
             None if matter is None else MatterConfig.from_dict(matter),
-            None if completion is None else CompletionConfig(**completion),
+            None if completion is None else CompletionConfig(**{"place": False, **completion}),  # as earlier ones were
         )  # fmt: skip
 
 
@@ -260,8 +262,9 @@ class Place:
             vague = memory.pixels_of(view, memory.sure, 1.0) < REAL
             away = np.linalg.norm(memory.eyes[:, :3] - eye[:3], axis=1)
             fixed = memory.pixels_of(view, away[:, None, None], 0.0) < AWAY
+            firm = memory.pixels_of(view, memory.clear, 0.0) >= CLEAR
             self.blocks.show(
-                view, eye, memory.rays, memory.focal, self.looks, vague=vague, fixed=fixed, guessed=guessed
+                view, eye, memory.rays, memory.focal, self.looks, vague=vague, fixed=fixed, firm=firm, guessed=guessed
             )  # fmt: skip
 
     def guess_ahead(self) -> Views | None:

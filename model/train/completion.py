@@ -73,6 +73,9 @@ class CompletionStageConfig:
     """The same for brightness: another hour, other weather."""
     unseen_weight: float = 0.15
     """Weight of cells of which nothing is remembered."""
+    surface_weight: float = 3.0
+    """Weight of cells in which something is remembered, beside 1 of those that were only looked through: a trunk that
+    stands among many of these is not to go under."""
     model: CompletionConfig = field(default_factory=CompletionConfig)
     """Shape of the network."""
     optimizer: OptimizerConfig = field(
@@ -344,6 +347,7 @@ class CompletionStage:
         loss = F.cross_entropy(network(seen), blocks.long(), reduction="none")
         told = (seen[:, 0] > 0) | (seen[:, 9] > 0)
         weight = torch.where(told, 1.0, self.config.unseen_weight)
+        weight = torch.where(seen[:, 0] > 0, self.config.surface_weight, weight)
         return (loss * weight).sum() / weight.sum()
 
     @torch.no_grad()

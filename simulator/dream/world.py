@@ -250,7 +250,7 @@ class DreamWorld:
             self.model.dit, alone, guess, latents, noise, actions, task=task, has_actions=has_actions,
             signal=self._context_signal,
         )  # fmt: skip
-        self.model.guesser.look_ahead(self._places[index : index + 1])
+        self.model.guesser.look_ahead(self._places[index : index + 1], given=True)
         self._last[index] = latents[0]
         self._ticks[index] += 1
 

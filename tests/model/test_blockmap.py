@@ -19,7 +19,7 @@ from latentcraft.model.evidence import corner_of, evidence
 from latentcraft.model.memory import Memory, View
 from latentcraft.model.relief import AIR
 
-STONE = 4
+STONE, GRASS = 4, 2
 EYE = np.array([8.5, 20.5, 8.5, 0.0, 0.0])  # looks along +z
 
 
@@ -82,6 +82,53 @@ def test_it_shows_what_memory_has_not_or_not_as_sharp(blocks: BlockMap):
     blocks.learn(corner_of(EYE), np.full(BOX, AIR, np.uint8))
     assert blocks.at(np.array([8, 20, 12])) == STONE + AIR
     assert blocks.at(np.array([8, 20, 14])) == AIR
+
+
+def test_what_is_covered_is_learned_anew(blocks: BlockMap):
+    corner = corner_of(EYE)
+    middle = tuple(np.array([8, 20, 20]) - corner)
+    blocks.cells[8, 20, 20] = GRASS + AIR | SETTLED
+    fresh = np.full(BOX, STONE + AIR, np.uint8)
+    open_above = fresh.copy()
+    open_above[middle[0], middle[1] + 1, middle[2]] = AIR
+    blocks.learn(corner, open_above)
+    assert blocks.at(np.array([8, 20, 20])) == GRASS + AIR  # it can be seen
+    blocks.learn(corner, fresh)
+    assert blocks.at(np.array([8, 20, 20])) == STONE + AIR
+    blocks.put(np.array([8, 20, 20]), GRASS + AIR)
+    blocks.learn(corner, fresh)
+    assert blocks.at(np.array([8, 20, 20])) == GRASS + AIR  # a hand's
+
+
+def test_what_was_not_really_shown_does_not_stay(blocks: BlockMap):
+    corner, cell, made = corner_of(EYE), np.array([8, 20, 12]), np.array([8, 21, 12])
+    blocks.cells[tuple(cell)] |= SETTLED
+    blocks.put(made, STONE + AIR)
+    blocks.loosen()
+    assert blocks.is_old(EYE)
+    blocks.learn(corner, np.full(BOX, AIR, np.uint8))
+    assert blocks.at(cell) == AIR
+    assert blocks.at(made) == STONE + AIR
+    blocks.cells[tuple(cell)] = STONE + AIR | SETTLED
+    blocks.free(cell, made)
+    assert blocks.at(cell) == AIR  # somebody is there
+    assert blocks.at(made) == STONE + AIR
+
+
+def test_what_is_clear_does_not_give_way_to_what_is_behind_it(blocks: BlockMap):
+    place = memory()
+    shown = []
+    for firm in (False, True):
+        view = View(32, 48)
+        view.source[:], view.distance[:], view.coarseness[:] = 0, 1.5, 3.0  # a trunk, enlarged, before a wall
+        mask = np.full((32, 48), firm)
+        blocks.show(view, EYE, place.rays, place.focal, looks(), firm=mask)
+        shown.append(view.mapped.any())
+    assert shown == [True, False]
+    view = View(32, 48)
+    view.source[:], view.distance[:], view.coarseness[:] = 0, 3.6, 3.0  # the wall itself is shown as sharp as it is
+    blocks.show(view, EYE, place.rays, place.focal, looks(), firm=np.full((32, 48), True))
+    assert view.mapped.any()
 
 
 def test_what_a_hand_made_stands_before_what_is_remembered(blocks: BlockMap):

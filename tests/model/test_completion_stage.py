@@ -7,12 +7,22 @@ import torch
 from latentcraft.__main__ import main
 from latentcraft.errors import UserError
 from latentcraft.model.camera import BOX
-from latentcraft.model.completion import CompletionConfig, CompletionNet, complete, folded, unfolded
+from latentcraft.model.completion import (
+    MIDDLE,
+    CompletionConfig,
+    CompletionNet,
+    complete,
+    directions,
+    folded,
+    keep_thin,
+    unfolded,
+)
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.episodes import list_episodes, read_blocks
 from latentcraft.model.evidence import EVIDENCE, corner_of, evidence
 from latentcraft.model.memory import Memory
 from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.relief import AIR
 from latentcraft.model.scene import Place
 from latentcraft.model.train.completion import (
     CompletionStage,
@@ -139,7 +149,51 @@ def test_a_map_is_made_of_what_the_net_says():
     assert place.blocks.at(np.array([0, 20, 3])) == SAND + 1
     corner = corner_of(eye)
     guessed = place.blocks.cells[place.blocks.box(corner)]
-    assert (guessed & 31 == SAND + 1).all() and 0.5 < (guessed & 32 > 0).mean() < 1
+    elsewhere = np.ones(BOX, np.bool_)
+    elsewhere[16, 12:14, 16] = False
+    assert (guessed[elsewhere] & 31 == SAND + 1).all() and 0.5 < (guessed & 32 > 0).mean() < 1
+    assert (guessed[~elsewhere] == AIR).all()  # there somebody stands
+
+
+def test_kinds_share_what_speaks_for_a_block():
+    net = CompletionNet(SMALL).eval()
+    torch.nn.init.zeros_(net.final.weight)
+    seen = torch.zeros(1, EVIDENCE, *BOX)
+    with torch.no_grad():
+        net.final.bias.view(20, -1)[:] = -9.0
+        net.final.bias.view(20, -1)[[0, SAND, SAND + 1]] = torch.tensor([1.0, 0.5, 0.6])[:, None]
+        assert (net.decided(seen) == SAND + 1).all()  # air is the likeliest of the three, but any block is likelier
+        net.final.bias.view(20, -1)[0] = 2.0
+        assert (net.decided(seen) == 0).all()
+
+
+def test_a_thin_thing_is_kept_where_it_is_the_likeliest():
+    chance, surface = np.zeros(BOX, np.float32), np.ones(BOX, np.float32)
+    chance[16, 13, 20:23] = 0.3, 0.4, 0.1  # along one ray
+    chance[10, 13, 16] = 0.3  # on its own it is too little
+    chance[16, 13, 10], chance[16, 13, 11] = 0.6, 0.4  # a wall that is there, and its shadow
+    there = chance > 0.5
+    keep_thin(chance, surface, np.array(MIDDLE), there)
+    assert set(zip(*np.nonzero(there), strict=True)) == {(16, 13, 21), (16, 13, 10)}
+    there = chance > 0.5
+    keep_thin(chance, np.zeros(BOX, np.float32), np.array(MIDDLE), there)
+    assert there.sum() == 1  # where nothing was seen nothing is thin
+
+
+def test_the_net_knows_where_a_cell_is_from_the_eye():
+    way = directions()
+    assert way.shape == (4, 16, 12, 16)
+    ahead, behind = way[:, 8, 6, 15], way[:, 8, 6, 0]
+    assert ahead[2] > 0.9 and behind[2] < -0.9 and way[3, 8, 6, 15] > way[3, 8, 6, 9]
+    net = CompletionNet(SMALL).eval()
+    assert net.place is not None
+    torch.nn.init.normal_(net.place.weight)
+    torch.nn.init.normal_(net.final.weight)
+    with torch.no_grad():
+        said = net(torch.zeros(1, EVIDENCE, *BOX))
+    assert said.flatten(2).std(2).max() > 0
+    plain = CompletionNet(CompletionConfig(**{**vars(SMALL), "place": False}))
+    assert plain.place is None
 
 
 def test_complete_needs_no_more_than_a_memory():
