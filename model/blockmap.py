@@ -278,7 +278,7 @@ class BlockMap:
 
 
 @compiled
-def follow(cells, turn, place, rays, row, column, focal, near, before, limit, guessed, settle):
+def follow(cells, turn, place, rays, row, column, focal, near, until, before, limit, guessed, settle):
     """Follow the ray of a pixel through a map to the first block.
 
     Args:
@@ -290,6 +290,7 @@ def follow(cells, turn, place, rays, row, column, focal, near, before, limit, gu
         column: of the pixel.
         focal: pixels.
         near: metres from which on blocks count. What is seen through a cell that a hand has dug out counts anyhow.
+        until: metres up to which they do, likewise.
         before: metres up to which blocks count that a hand made.
         limit: metres up to which any do.
         guessed: whether cells of which nothing was seen count as known.
@@ -333,7 +334,9 @@ def follow(cells, turn, place, rays, row, column, focal, near, before, limit, gu
         through = through or found & MADE != 0
     made, whole = found & MADE != 0, found
     found = found & KIND if guessed or not found & GUESSED else UNKNOWN
-    if found <= AIR or found == inside or t >= limit or (t < near and not through and not (made and t < before)):
+    if found <= AIR or found == inside or t >= limit:
+        return 0, 0.0, 0
+    if not through and not (near <= t < until) and not (made and t < before):
         return 0, 0.0, 0
     if settle:
         cells[i & mask_x, j & mask_y, k & mask_z] = (whole | SETTLED) & ~GUESSED
@@ -357,7 +360,7 @@ def march(cells, turn, place, rays, focal, far, entry, distance, texel):
             limit = far[row, column]
             if limit > 0:
                 met, away, at = follow(
-                    cells, turn, place, rays, row, column, focal, 0.0, 0.0, limit, True, False
+                    cells, turn, place, rays, row, column, focal, 0.0, np.inf, 0.0, limit, True, False
                 )  # fmt: skip
                 if met:
                     entry[row, column], distance[row, column], texel[row, column] = met, away, at
@@ -382,11 +385,11 @@ def paint(
                 near = np.inf if guessed or fixed[row, column] else (1 + ALIKE) * distance[row, column]
             if near >= DRAWN_TO and not worked:
                 continue
-            before, limit = (1 - ALIKE) * distance[row, column], DRAWN_TO
+            before, until = (1 - ALIKE) * distance[row, column], np.inf
             if firm[row, column] and source[row, column] >= 0:
-                limit = min(limit, (1 + ALIKE) * distance[row, column])
+                until = (1 + ALIKE) * distance[row, column]
             met, away, at = follow(
-                cells, turn, place, rays, row, column, focal, near, before, limit, guessed, guessed
+                cells, turn, place, rays, row, column, focal, near, until, before, DRAWN_TO, guessed, guessed
             )  # fmt: skip
             if not met:
                 continue
