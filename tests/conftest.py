@@ -73,7 +73,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert scene.matter is not None and scene.completion is not None
     # Everything is air until a hand places something: what a random net says would hang on the last bits of pictures.
     torch.nn.init.zeros_(scene.completion.final.weight)
-    scene.completion.final.bias.data.zero_().view(20, -1)[0] = 1.0
+    scene.completion.final.bias.data.zero_().view(20, -1)[0] = 9.0
     scene.completion.palette.copy_(torch.rand(scene.completion.palette.shape))
     scene.completion.placed.fill_(9)
     scene.matter.shape.fill_(1.0)

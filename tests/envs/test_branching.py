@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from latentcraft.envs.env import WorldEnv
 from latentcraft.envs.vector import WorldVectorEnv
 from latentcraft.errors import UserError
+from latentcraft.model.checkpoint import load_checkpoint
 
 SIZE = (32, 48)
 
@@ -30,7 +31,8 @@ def batched(actions: list[dict]) -> dict[str, np.ndarray]:
 
 
 def test_branches_are_what_the_game_would_become(arguments: dict):
-    env = WorldEnv(**arguments)
+    # In fp32: random nets make much of the last bits of bf16.
+    env = WorldEnv(**{**arguments, "checkpoint": load_checkpoint(arguments["checkpoint"])})
     env.reset(seed=3)
     env.action_space.seed(1)
     env.step(env.action_space.sample())
@@ -45,7 +47,7 @@ def test_branches_are_what_the_game_would_become(arguments: dict):
             observation, reward, *_ = env.step(action)
             # Matrix products of another batch size round differently, in the dream.
             error = np.abs(observation.astype(int) - imagined[step][0][index]).mean()
-            assert error <= (0 if arguments["world"] == "voxel" else 4)
+            assert error <= (0 if arguments["world"] == "voxel" else 1)
             np.testing.assert_allclose(imagined[step][1][index], reward, atol=1e-6 if error == 0 else 0.1)
     assert len({futures.tobytes() for futures in imagined[1][0]}) == 3
 
