@@ -211,7 +211,8 @@ class Guesser:
                 if given and place.blocks is not None:
                     place.blocks.loosen()
                 place.complete(self.scene.completion)
-                if self.bank is not None:
+                # Not outside the lanes: with more threads the bits are others, and who restores a game draws them anew.
+                if self.bank is not None and not given:
                     foresee(self.bank, self.autoencoder, self.scene.depth, place)
 
     @torch.no_grad()
