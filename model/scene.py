@@ -19,7 +19,7 @@ from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.awaited import Awaited
 from latentcraft.model.blockmap import AIR, BlockMap, Looks
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
-from latentcraft.model.camera import EYE_HEIGHT
+from latentcraft.model.camera import EYE_HEIGHT, axes
 from latentcraft.model.cells import distances_to
 from latentcraft.model.completion import CompletionConfig, CompletionNet, complete
 from latentcraft.model.depth import DepthConfig, DepthNet
@@ -45,6 +45,8 @@ SHARP = 2.2
 """Coarseness of a remembered pixel from which on the decoder draws the better picture."""
 CLEAR = 0.5
 """How clear (:attr:`Memory.clear`) what is remembered has to be not to give way to blocks behind it."""
+UPRIGHT = (-1.1, 1.0)
+"""Metres above the eye between which it does not: what stands in one's way. Ground may be where the map has it."""
 AWAY = 1.0
 """Metres from where a picture was taken up to which it is right however wrong its distances may be."""
 
@@ -262,7 +264,8 @@ class Place:
             vague = memory.pixels_of(view, memory.sure, 1.0) < REAL
             away = np.linalg.norm(memory.eyes[:, :3] - eye[:3], axis=1)
             fixed = memory.pixels_of(view, away[:, None, None], 0.0) < AWAY
-            firm = memory.pixels_of(view, memory.clear, 0.0) >= CLEAR
+            up = np.einsum("i,ihw->hw", axes(eye[3], eye[4])[1], memory.rays) * view.distance
+            firm = (memory.pixels_of(view, memory.clear, 0.0) >= CLEAR) & (up > UPRIGHT[0]) & (up < UPRIGHT[1])
             self.blocks.show(
                 view, eye, memory.rays, memory.focal, self.looks, vague=vague, fixed=fixed, firm=firm, guessed=guessed
             )  # fmt: skip
