@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from latentcraft.model import scene
 from latentcraft.model.blockmap import (
     DRAWN_TO,
     FACES,
@@ -18,6 +19,7 @@ from latentcraft.model.camera import BOX
 from latentcraft.model.evidence import corner_of, evidence
 from latentcraft.model.memory import Memory, View
 from latentcraft.model.relief import AIR
+from latentcraft.model.scene import Place
 
 STONE, GRASS = 4, 2
 EYE = np.array([8.5, 20.5, 8.5, 0.0, 0.0])  # looks along +z
@@ -129,6 +131,18 @@ def test_what_is_clear_does_not_give_way_to_what_is_behind_it(blocks: BlockMap):
     view.source[:], view.distance[:], view.coarseness[:] = 0, 3.6, 3.0  # the wall itself is shown as sharp as it is
     blocks.show(view, EYE, place.rays, place.focal, looks(), firm=np.full((32, 48), True))
     assert view.mapped.any()
+
+
+def test_a_place_keeps_what_stands_in_ones_way(blocks: BlockMap, monkeypatch):
+    place = Place((32, 48), 70.0, looks())
+    place.blocks = blocks
+    place.memory.remember(np.full((32, 48, 3), 90, np.uint8), np.full((32, 48), 1.5, np.float32), EYE)
+    closer = EYE + np.array([0, 0, 0.8, 0, 0])
+    view = place.view(closer)
+    middle = view.coarseness[12:20, 18:30]
+    assert (middle > 1.5).all() and not view.mapped[12:20, 18:30].any()
+    monkeypatch.setattr(scene, "UPRIGHT", (1.0, 2.0))  # as if that were high up
+    assert place.view(closer).mapped[12:20, 18:30].all()
 
 
 def test_what_a_hand_made_stands_before_what_is_remembered(blocks: BlockMap):
