@@ -5,9 +5,9 @@ In worlds of blocks the smear stands for cubes, and a net says which (completion
 are as sharp from close by as one likes, lie exactly in the grid, can be stood on, dug out and built on. So what is near
 is shown from here, unless memory has it sharper.
 
-A cell of which nothing was seen is *settled* once it was shown: from then on only a hand changes it. One of which
-something was seen may still be seen better. The map is a window of :data:`SIDES` cells that moves along with the eye;
-what it leaves behind memory keeps.
+A block is *settled* once the map has shown it: from then on only a hand changes it, unless others cover it or somebody
+stands there. What memory has shown so far may still be seen better. The map is a window of :data:`SIDES` cells that
+moves along with the eye; what it leaves behind memory keeps.
 """
 
 from collections.abc import Mapping

@@ -22,6 +22,8 @@ TOGETHER = 4
 """Worlds from which on they are shared out among threads."""
 POWER = (2.16138082e-04, 1.24673764e-03, 9.67553263e-03, 5.54852202e-02, 2.40229325e-01, 6.93147042e-01)
 """Of the sixth to the first power of x in 2 ** x, from 0 to 1."""
+PACKED_FOR = 64
+"""Rows for which matrices are packed, however many there are: else bits would depend on who came first."""
 CAN_PACK = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 _PACKED = WeakKeyDictionary[Layer, tuple[tuple, list[Tensor]]]()
 BITS = {torch.bfloat16: torch.uint16, torch.float32: torch.uint32}
@@ -74,7 +76,7 @@ def stream(
     gate, at = np.zeros((b, width), np.float32), 0
     for layer, told, scales in zip(layers, modulation, all_scales, strict=True):
         _each(parts, enter, tokens, added_bits, gate, told[0], told[1], normal_bits, n, shift)
-        weights = packed(layer, rows)
+        weights = packed(layer)
         qkv_bits = _bits(times(normal, weights[0]))
         if layer.temporal:
             past = [_bits(part[at]) for part in (cache.keys, cache.values)]
@@ -98,8 +100,8 @@ def stream(
     return Streamed(torch.from_numpy(tokens), new[0], new[1])
 
 
-def packed(layer: Layer, rows: int) -> Sequence[Tensor]:
-    """Return a layer's matrices, put in the order in which they are multiplied the fastest with ``rows``.
+def packed(layer: Layer) -> Sequence[Tensor]:
+    """Return a layer's matrices, put in the order in which they are multiplied the fastest.
 
     That takes as long as ten products, so it is done once, and again when they have learned.
     """
@@ -109,7 +111,7 @@ def packed(layer: Layer, rows: int) -> Sequence[Tensor]:
     state = tuple((weight.data_ptr(), weight._version) for weight in weights)
     known = _PACKED.get(layer)
     if known is None or known[0] != state:
-        ordered = [torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows) for weight in weights]
+        ordered = [torch.ops.mkldnn._reorder_linear_weight(weight.detach(), PACKED_FOR) for weight in weights]
         known = _PACKED[layer] = state, ordered
     return known[1]
 
@@ -302,10 +304,10 @@ def attend_time(
     """Attend of each token to itself and to its place in the chunks before.
 
     Args:
-        first: world.
-        last: world, that after it.
-        qkv: ``(b * n, 3 * d)``, bits.
-        scales: of queries and keys, ``float32 (2, size)``.
+        first: this and the next three as for :func:`split_heads`.
+        last: see there.
+        qkv: see there.
+        scales: see there.
         cos: ``float32 (b, size / 2)``.
         sin: likewise.
         past_keys: ``(b * n, heads, capacity, size)``, bits.

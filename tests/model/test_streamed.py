@@ -62,11 +62,11 @@ def test_what_learned_is_packed_anew():
     cache = dit.empty_cache(1, (4, 6))
     before = predicted(dit, cache, 0).latents
     layer = dit.layers[0]
-    first = packed(layer, 6)
-    assert packed(layer, 6) is first
+    first = packed(layer)
+    assert packed(layer) is first
     with torch.no_grad():
         layer.up.weight.mul_(-1)
-    assert packed(layer, 6) is not first
+    assert packed(layer) is not first
     assert not torch.allclose(predicted(dit, cache, 0).latents, before)
 
 
