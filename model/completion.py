@@ -18,6 +18,7 @@ from latentcraft.model.actions import HOTBAR_SLOTS
 from latentcraft.model.blockmap import AIR, FACES, GUESSED, KIND, TEXELS, BlockMap, Looks
 from latentcraft.model.camera import BOX
 from latentcraft.model.evidence import BELOW, EVIDENCE, corner_of, evidence
+from latentcraft.model.marks import PARTS, STAGES, Marks
 from latentcraft.model.memory import Memory
 from latentcraft.model.points import compiled
 
@@ -43,6 +44,8 @@ class CompletionConfig:
     """Channels of 4 x 4 x 4 cells."""
     place: bool = True
     """Whether the net is told where cells are as seen from the eye: how far away things are is known the least."""
+    marks: bool = True
+    """Whether it knows what a hand's work looks like."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.kinds <= KIND:
@@ -73,6 +76,10 @@ class CompletionNet(nn.Module):
     """How much of the light the kinds are, 0 to 1, ``(kinds,)``: those that glow are not."""
     placed: Tensor
     """Which kind each of the player's slots places, ``int64 (HOTBAR_SLOTS,)``; 0 where nobody knows."""
+    dims: Tensor
+    lasts: Tensor
+    reach: Tensor
+    """These three, see :class:`latentcraft.model.marks.Marks`; missing without :attr:`CompletionConfig.marks`."""
 
     def __init__(self, config: CompletionConfig = CompletionConfig()):  # noqa: B008 (frozen)
         super().__init__()
@@ -88,9 +95,14 @@ class CompletionNet(nn.Module):
         self.middle = nn.Sequential(Block3d(deep), Block3d(deep))
         self.final = nn.Conv3d(width, config.kinds * cells, 1)
         self._looks: Looks | None = None
+        self._marks: Marks | None = None
         self.register_buffer("palette", torch.zeros(config.kinds, FACES, TEXELS, TEXELS, 3))
         self.register_buffer("lit", torch.ones(config.kinds))
         self.register_buffer("placed", torch.zeros(HOTBAR_SLOTS, dtype=torch.int64))
+        if config.marks:
+            self.register_buffer("dims", torch.ones(STAGES, PARTS, PARTS))
+            self.register_buffer("lasts", torch.zeros(config.kinds))
+            self.register_buffer("reach", torch.zeros(()))
 
     def forward(self, seen: Tensor) -> Tensor:
         """Return logits ``(k, kinds, *BOX)`` for what is ``seen (k, EVIDENCE, *BOX)``."""
@@ -124,6 +136,13 @@ class CompletionNet(nn.Module):
         if self._looks is None:
             self._looks = Looks.of(self.palette.float().cpu().numpy(), self.lit.float().cpu().numpy())
         return self._looks
+
+    def marks(self) -> Marks | None:
+        """Return what a hand's work looks like; None if nobody knows."""
+        if self._marks is None and self.config.marks and self.reach > 0:
+            dims, lasts = (part.float().cpu().numpy() for part in (self.dims, self.lasts))
+            self._marks = Marks(dims, lasts, float(self.reach))
+        return self._marks
 
 
 def directions() -> Tensor:

@@ -121,7 +121,10 @@ class Guesser:
             views = self.guessed(self.scene, places, views)
         held = None
         if self.scene is not None and places is not None:
-            held = in_hand(self.scene.matter, places, picture, actions, shown, there)
+            held = in_hand(self.scene.matter, places, picture, actions, shown, there, changes)
+            for index, place in enumerate(places):
+                if place is not None:
+                    place.in_hand = None if held is None else held.pixels(index)
         return self.judged(
             picture, last, there, actions, has_actions, views, seen, changes, spots, held, places, flow
         )  # fmt: skip
@@ -366,10 +369,13 @@ class Guesser:
         # Who does not know the actions is not told what they did either.
         changes = changes.nan_to_num() * has_actions[:, None, None]
         holds, doubtful = self.holds(views, changes, spots, places), changes
+        worked_from = [next(iter(np.flatnonzero(each)), len(each)) for each in changes.any(-1).cpu().numpy()]
+        views = self.marked(places, views, [range(first) for first in worked_from], actions)
         if held is not None and self.scene is not None and self.scene.matter is not None:
             views = self.made(self.scene.matter, views, holds, held, places)
             seen_to = torch.tensor([view is not None and view.worked is not None for view in views])
             doubtful = torch.where(seen_to.to(changes.device)[:, None, None], 0.0, changes)
+        views = self.marked(places, views, [range(first, actions.shape[1]) for first in worked_from], actions)
         if flow is None:
             flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen, held)
@@ -406,6 +412,18 @@ class Guesser:
             out[index] = worked(net, view, hold, held.slots[index], rays, behind)
             if place is not None:
                 place.ahead = out[index]
+        return out
+
+    def marked(
+        self, places: Sequence[Place | None] | None, views: Sequence[Views | None], frames: Sequence[range],
+        actions: Tensor,
+    ) -> list[Views | None]:  # fmt: skip
+        """Return ``views``, which are :attr:`Place.ahead`, with some ``frames`` of each that show hands at work."""
+        out, acted = list(views), actions.float().cpu().numpy()
+        aim = None if self.scene is None or self.scene.matter is None else self.scene.matter.aim
+        for index, place in enumerate(places or ()):
+            if place is not None and views[index] is not None:
+                out[index] = place.mark(frames[index], acted[index], aim)
         return out
 
     def holds(
@@ -450,11 +468,15 @@ def compose(
         attached = torch.from_numpy(seen.distances == 0).to(picture.device)[:, None]
         any_view = torch.tensor([view is not None for view in views], device=picture.device)[:, None, None, None]
         attached = attached & any_view
+        if held is not None and held.around is not None:  # what is behind it may come into view
+            around = torch.from_numpy(held.around).to(picture.device)[:, None]
+            attached, inside = attached & ~around, inside & ~around
         remembered, coarseness = known & ~attached, torch.where(known, coarse, 1.0)
         shown = pixels.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
         moved = torch.where(remembered[:, :, None], shown, moved)
         moved = torch.where(attached[:, :, None], picture[:, None], moved)
         inside = inside | remembered | attached
-    if held is not None:
-        moved = held.shown_in(moved)
+    if held is not None and held.new is not None:
+        moved, hand = held.shown_in(moved), torch.from_numpy(held.new).to(picture.device)
+        inside, remembered = inside | hand, remembered & ~hand
     return Found(moved, inside, remembered, coarseness)

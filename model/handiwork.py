@@ -118,7 +118,7 @@ def certain(views: Sequence[Views | None], held: Held | None, last: Tensor) -> T
     """
     work = {at: view.worked for at, view in enumerate(views) if view is not None and view.worked is not None}
     new = None if held is None else held.new
-    shown = {at: view.mapped for at, view in enumerate(views) if view is not None and view.mapped is not None}
+    shown = {at: view.certain() for at, view in enumerate(views) if view is not None and view.mapped is not None}
     if not work and not shown and new is None:
         return None
     frames = len(next(iter((work or shown).values()))) if new is None else len(new[0])

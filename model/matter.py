@@ -32,8 +32,10 @@ WINDOW = 3 * SAMPLES
 """Such points along a side of what is looked at: the cell and its neighbours."""
 WHOLE = (6, 10)
 """Rows and columns that the whole view is averaged to."""
-PARTS = 4
-"""Along each side of the block in the hand by whose mean colours it is known: its pattern a dream may blur."""
+PARTS = 8
+"""Along each side of the block in the hand by whose mean colours it is known."""
+LIGHTS = (0.1, 1.5)
+"""Bounds of the light in which a block is held, beside the average one."""
 ALIKE = 0.12
 """Difference in the logarithm of distance up to which a point counts as seen."""
 
@@ -50,6 +52,10 @@ class MatterConfig:
     """Where in a frame of :attr:`frame_size` the block in the hand is: top, left, height, width; empty for none."""
     frame_size: tuple[int, int] = (96, 160)
     """(H, W)."""
+    swing: int = 1
+    """Ticks of a swing of the hand; 1: it does not move."""
+    placing_swings: bool = False
+    """Whether a swing begins also when something is placed."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MatterConfig":
@@ -129,6 +135,9 @@ class MatterNet(nn.Module):
     """The player's blocks as they look in the hand, 0 to 1, ``(HOTBAR_SLOTS, 3, height, width)``."""
     shape: Tensor
     """Where in that part of the frame they are, 0 or 1, ``(height, width)``."""
+    swing: Tensor
+    """By how many pixels they are lower and farther right in each tick of a swing, the first at rest, ``(ticks, 2)``.
+    """
 
     def __init__(self, config: MatterConfig = MatterConfig()):  # noqa: B008 (frozen)
         super().__init__()
@@ -156,6 +165,7 @@ class MatterNet(nn.Module):
         height, wide = config.sprite[2:]
         self.register_buffer("sprites", torch.zeros(HOTBAR_SLOTS, 3, height, wide))
         self.register_buffer("shape", torch.zeros(height, wide))
+        self.register_buffer("swing", torch.zeros(config.swing, 2), persistent=config.swing > 1)
 
     def forward(self, around: Tensor, whole: Tensor, kind: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
         """Return the colours of faces ``(k, FACES, 3, TEXELS, TEXELS)``, 0 to 1 or a little beyond, and the logit of
@@ -212,20 +222,52 @@ class MatterNet(nn.Module):
             looks = F.interpolate(looks, frame_size, mode="nearest-exact")
         return shape > 0.5, 2 * looks - 1
 
-    def unlike(self, picture: Tensor) -> Tensor:
+    def take_swing(self, swing: Tensor, *, placing: bool) -> None:
+        """Take over how the hand swings, ``(ticks, 2)``, and whether also when it places something."""
+        self.config = replace(self.config, swing=len(swing), placing_swings=placing)
+        self.register_buffer("swing", swing.float().to(self.shape.device), persistent=len(swing) > 1)
+
+    def swung(self, frame_size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return by how many pixels of pictures of that (H, W) the block in the hand is lower and farther right in each
+        tick of a swing.
+        """
+        scale = (frame_size[0] / self.config.frame_size[0], frame_size[1] / self.config.frame_size[1])
+        return [(round(down * scale[0]), round(right * scale[1])) for down, right in self.swing.tolist()]
+
+    def around(self, frame_size: tuple[int, int]) -> Tensor:
+        """Return where it is at any time, and a pixel around, ``bool (H, W)``."""
+        shape, _ = self.in_frame(frame_size)
+        whole = torch.stack([moved(shape, move) for move in self.swung(frame_size)]).any(0)
+        return F.max_pool2d(whole[None].float(), 3, 1, 1)[0] > 0
+
+    def unlike(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Return how much what is in the hand in pictures ``(k, 3, H, W)`` differs from each of the player's blocks, in
-        the mean colours of its parts, ``(k, HOTBAR_SLOTS)``: 0 to 2, and 2 where their looks are not known.
+        the light that fits best, in the mean colours of its parts, ``(k, HOTBAR_SLOTS)``: 0 to 2, and 2 where their
+        looks are not known; and how bright that light is, 1 being the average, likewise.
         """
         shape, looks = self.in_frame((picture.shape[2], picture.shape[3]))
         rows, columns = shape.nonzero().unbind(1)
         if not len(rows):
-            return torch.full((len(picture), HOTBAR_SLOTS), 2.0, device=picture.device)
+            nothing = torch.full((len(picture), HOTBAR_SLOTS), 2.0, device=picture.device)
+            return nothing, torch.ones_like(nothing)
         box = slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
         inside = shape[box].float()
 
         def parts(pictures: Tensor) -> Tensor:
-            return F.adaptive_avg_pool2d(pictures[..., box[0], box[1]].float() * inside, PARTS)
+            return F.adaptive_avg_pool2d((pictures[..., box[0], box[1]].float() + 1) * inside, PARTS)
 
-        share = F.adaptive_avg_pool2d(inside[None], PARTS)
-        off = (parts(picture)[:, None] - parts(looks)).abs().sum((2, 3, 4))
-        return off / (3 * share.sum())
+        share, seen, own = F.adaptive_avg_pool2d(inside[None], PARTS), parts(picture)[:, None], parts(looks)[None]
+        light = (seen * own).sum((2, 3, 4)) / own.square().sum((2, 3, 4)).clamp(min=1e-6)
+        light = light.clamp(*LIGHTS)
+        off = (seen / light[..., None, None, None] - own).abs().sum((2, 3, 4))
+        return off / (3 * share.sum()), light
+
+
+def moved(picture: Tensor, by: tuple[int, int]) -> Tensor:
+    """Return a ``picture (..., H, W)`` moved down and right by so many pixels; zeros come in."""
+    (down, right), (height, width) = by, picture.shape[-2:]
+    out = torch.zeros_like(picture)
+    out[..., max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = picture[
+        ..., max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)
+    ]
+    return out

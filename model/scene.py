@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentcraft.model import points
 from latentcraft.model.actions import ACTION_SIZE, CHANGES
+from latentcraft.model.aim import AimNet
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.awaited import Awaited
 from latentcraft.model.blockmap import AIR, BlockMap, Looks
@@ -24,6 +25,7 @@ from latentcraft.model.cells import distances_to
 from latentcraft.model.completion import CompletionConfig, CompletionNet, complete
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
+from latentcraft.model.marks import NOTHING, Marks, Strike, mark
 from latentcraft.model.matter import MatterConfig, MatterNet
 from latentcraft.model.memory import REAL, Memory, View, contradicts, widened
 from latentcraft.model.points import POOL
@@ -51,6 +53,10 @@ AWAY = 1.0
 """Metres from where a picture was taken up to which it is right however wrong its distances may be."""
 
 
+EARLIER_MAP = {"place": False, "marks": False}
+"""What maps of earlier checkpoints lack."""
+
+
 @dataclass(frozen=True)
 class SceneConfig:
     """Shape of the scene's nets."""
@@ -76,7 +82,7 @@ class SceneConfig:
         return cls(
             DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand),
             None if matter is None else MatterConfig.from_dict(matter),
-            None if completion is None else CompletionConfig(**{"place": False, **completion}),  # as earlier ones were
+            None if completion is None else CompletionConfig(**EARLIER_MAP | completion),
         )  # fmt: skip
 
 
@@ -132,8 +138,8 @@ class Scene(nn.Module):
 
     def place(self, frame_size: tuple[int, int]) -> "Place":
         """Return an empty memory for one world."""
-        looks = None if self.completion is None else self.completion.looks()
-        return Place(frame_size, self.config.depth.field_of_view, looks)
+        looks, marks = (None, None) if self.completion is None else (self.completion.looks(), self.completion.marks())
+        return Place(frame_size, self.config.depth.field_of_view, looks, marks)
 
 
 class Seen(NamedTuple):
@@ -159,12 +165,20 @@ class Drawn(NamedTuple):
 class Place:
     """One world's memory, and where its eye is."""
 
-    def __init__(self, frame_size: tuple[int, int], field_of_view: float, looks: Looks | None = None):
-        """Know nothing yet; without ``looks`` of blocks there is no map of them."""
-        self.frame_size = frame_size
+    def __init__(
+        self, frame_size: tuple[int, int], field_of_view: float, looks: Looks | None = None, marks: Marks | None = None
+    ):  # fmt: skip
+        """Know nothing yet; without ``looks`` of blocks there is no map of them, without ``marks`` no hand's work is
+        seen on it.
+        """
+        self.frame_size, self.field_of_view = frame_size, field_of_view
         self.memory = Memory(frame_size, field_of_view=field_of_view)
         self.blocks, self.looks = None if looks is None else BlockMap(), looks
         """The map of blocks, and what they look like."""
+        self.marks, self.strike = marks, NOTHING
+        """What a hand's work looks like on them, and what it is at."""
+        self.marked, self.bare = np.zeros(frame_size, np.bool_), np.zeros((*frame_size, 3), np.uint8)
+        """Where the last picture shows that, and what is there without it."""
         self.gait: Gait | None = None
         """Of the one body at the last frame; None before the first."""
         self.grip: Grip | None = None
@@ -178,8 +192,12 @@ class Place:
         """Pixels of the last picture that move with the lens."""
         self.slot = UNKNOWN
         """Which of the player's blocks is in the hand; :data:`UNKNOWN` until somebody has looked."""
-        self.light, self.rests = 1.0, 0
-        """In what light it was first seen, 1 being the average; and for how many ticks the hand has not struck."""
+        self.light, self.swing = 1.0, 0
+        """In what light it was first seen, 1 being the average; and how far the hand's swing is, see held.py."""
+        self.in_hand: tuple[np.ndarray, np.ndarray] | None = None
+        """Where that is in the coming chunk, ``bool (f, H, W)``, and what it looks like, ``uint8 (f, H, W, 3)``."""
+        self.covered = np.zeros(frame_size, np.bool_)
+        """Where it is in the last picture."""
         self.kept = np.zeros(frame_size, np.float32)
         """How far away that is in the last picture which memory or the hand's work shows there, metres; 0 elsewhere: of
         the rest the depth net tells."""
@@ -202,13 +220,15 @@ class Place:
         """Start anew: the eye went nobody knows where."""
         self.memory.forget()
         self.gait = self.grip = self.ahead = None
+        self.strike, self.marked = NOTHING, np.zeros(self.frame_size, np.bool_)
         if self.blocks is not None:
             self.blocks.clear()
         self.changed, self.recalled = np.zeros(self.frame_size, np.bool_), np.zeros(0, np.int32)
         self.awaited, self.foreseen = Awaited.nothing(), {}
         self.sure = self._sure_ahead = np.ones_like(self.sure)
         self.clear = self.clear_ahead = np.ones_like(self.sure)
-        self.slot, self.light, self.rests = UNKNOWN, 1.0, 0
+        self.slot, self.light, self.swing = UNKNOWN, 1.0, 0
+        self.in_hand, self.covered = None, np.zeros(self.frame_size, np.bool_)
         self.kept = np.zeros(self.frame_size, np.float32)
 
     @property
@@ -227,6 +247,8 @@ class Place:
         if eye is None:
             eye = self.begin(np.array([0.5, EYE_HEIGHT, 0.5, 0.0, pitch]))  # in the middle of a block
         distance = np.where((self.kept > 0) & (distance > 0), self.kept, distance)
+        distance[self.covered] = 0
+        picture = np.where(self.marked[..., None], self.bare, picture)
         self.memory.remember(picture, distance, eye, self.changed, self.sure, self.clear)
         self.attached = widened(distance == 0)
         return eye
@@ -277,6 +299,15 @@ class Place:
         # Blocks are settled in whichever order: none of them hides another one for that.
         list(POOL.map(lambda view, eye: self._show_blocks(view, eye, guessed=True), self._views, self.ahead.eyes))
         return self.look_ahead(self._views, self.ahead.eyes, self.ahead.recalled)
+
+    def mark(self, frames: range, actions: np.ndarray, aim: AimNet | None) -> Views | None:
+        """Show in some ``frames`` of :attr:`ahead` that the hand is at work, led by ``actions (f, a)``; returns it."""
+        if self.ahead is not None and self.blocks is not None and self.marks is not None:
+            self.ahead, self.strike = mark(
+                self.ahead, frames, self.marks, self.strike, actions, self.memory.rays, self.field_of_view,
+                self.blocks, aim,
+            )  # fmt: skip
+        return self.ahead
 
     def look_ahead(self, views: Sequence[View], eyes: np.ndarray, recalled: np.ndarray | None = None) -> Views:
         """Take what is known of the coming chunk's views from ``eyes (f, 5)``, and which pixels of it were just
@@ -330,6 +361,7 @@ class Place:
         if self.ahead is not None and (seams := self.ahead.seams()) is not None:
             news |= seams.repeat(scale, 1).repeat(scale, 2) & self.ahead.recalled
         self.changed, self.kept = news[-1], np.zeros(self.frame_size, np.float32)
+        self.marked = np.zeros(self.frame_size, np.bool_)
         if worked is not None:
             news &= worked != DRAWN
             self.changed = self.changed | (worked[-1] > 0)
@@ -343,7 +375,7 @@ class Place:
             if worked is not None:
                 self.clear[(worked[-1] == DRAWN).reshape(len(self.clear), scale, -1, scale).any((1, 3))] = 1.0
         if self.ahead is None:
-            return frames
+            return self._with_hand(frames)
         out = frames.copy()
         drawn = np.zeros(frames.shape[:3], np.bool_) if worked is None else worked == DRAWN
         ahead = zip(out, news | vague, drawn, self.ahead.pictures, self.ahead.known, self.ahead.coarseness, strict=True)
@@ -352,7 +384,19 @@ class Place:
             same |= new & ~self.attached
             frame[same] = picture[same]
         self.kept[same] = self.ahead.distances[-1][same]
-        return out
+        if self.ahead.bare is not None:
+            self.bare[same] = self.ahead.bare[-1][same]
+            self.marked = same & (self.bare != out[-1]).any(-1)
+        return self._with_hand(out)
+
+    def _with_hand(self, frames: np.ndarray) -> np.ndarray:
+        """Return ``frames`` with what is in the hand."""
+        self.covered = np.zeros(self.frame_size, np.bool_)
+        if self.in_hand is None:
+            return frames
+        shape, looks = (part[-len(frames) :] for part in self.in_hand)
+        self.covered, self.kept[shape[-1]] = shape[-1], 0.0
+        return np.where(shape[..., None], looks, frames)
 
     def _gone(self, holds: np.ndarray, distances: np.ndarray) -> np.ndarray:
         """Return where a remembered view with ``distances (H, W)`` shows what the hand took away or put something
@@ -376,10 +420,12 @@ class Place:
         state = {
             "changed": self.changed, "surely": self.sure, "clearly": self.clear, "recalled": self.recalled,
             "kept": self.kept, "slot": np.array(self.slot), "light": np.array(self.light),
-            "rests": np.array(self.rests),
+            "swing": np.array(self.swing), "covered": self.covered,
         }  # fmt: skip
         if self.blocks is not None:
-            arrays |= self.blocks.save()
+            arrays |= {**self.blocks.save(), "strike": self.strike.array}
+        if self.marked.any():
+            arrays |= {"marked": self.marked.copy(), "bare": self.bare.copy()}
         return {**self.memory.save(), **arrays, **{name: part.copy() for name, part in state.items()}}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -387,6 +433,9 @@ class Place:
         self.memory.restore(arrays)
         if self.blocks is not None:
             self.blocks.restore(arrays)
+        self.strike = Strike.of(arrays["strike"]) if "strike" in arrays else NOTHING
+        self.marked = np.array(arrays.get("marked", np.zeros(self.frame_size, np.bool_)))
+        self.bare = np.array(arrays.get("bare", np.zeros((*self.frame_size, 3), np.uint8)))
         gait = Gait(*(torch.from_numpy(arrays[f"gait.{name}"].copy()) for name in Gait._fields))
         self.gait = None if gait.eyes.isnan().any() else gait
         self.grip = None
@@ -395,7 +444,9 @@ class Place:
         self.changed = np.array(arrays["changed"])
         self.sure = np.array(arrays.get("surely", np.ones_like(self.sure)))
         self.clear = np.array(arrays.get("clearly", np.ones_like(self.sure)))
-        self.slot, self.rests = int(arrays.get("slot", UNKNOWN)), int(arrays.get("rests", 0))
+        self.slot, self.swing = int(arrays.get("slot", UNKNOWN)), int(arrays.get("swing", 0))
+        self.covered = np.array(arrays.get("covered", np.zeros(self.frame_size, np.bool_)))
+        self.in_hand = None
         self.light = float(arrays.get("light", 1.0))
         self.kept = np.array(arrays.get("kept", np.zeros(self.frame_size, np.float32)))
         self.awaited, self.foreseen = Awaited.nothing(), {}

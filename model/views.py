@@ -12,6 +12,8 @@ from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import HOLD, REACH, face_seen, faces_ahead, has_room, hold
 from latentcraft.model.memory import widened
 
+OFF = 0.12
+"""Share by which what is seen in the middle of a view may be off a face that is there."""
 DRAWN, OPEN = 1, 2
 """What the hand's work in a view may be: drawn as matter, or laid open what was seen behind it."""
 
@@ -46,6 +48,9 @@ class Views(NamedTuple):
 
     mapped: np.ndarray | None = None
     """What of it is shown from a map of blocks, ``bool (f, H, W)``; None where there is none."""
+    bare: np.ndarray | None = None
+    """The pictures without the marks of a hand at work (marks.py), which are nothing to remember; None: there are none.
+    """
 
     def seams(self) -> np.ndarray | None:
         """Return which cells of the latents were just recalled right beside what was known, ``bool (f, h, w)``; None
@@ -57,19 +62,60 @@ class Views(NamedTuple):
         old, new = (share_of(part) > 0.25 for part in (self.known & ~self.recalled, recalled))
         return np.stack([widened(left) & right for left, right in zip(old, new, strict=True)])
 
+    def certain(self) -> np.ndarray:
+        """Return where pixels are of a map of blocks, or have marks on them, ``bool (f, H, W)``."""
+        mapped = np.zeros_like(self.known) if self.mapped is None else self.mapped
+        return mapped if self.bare is None else mapped | (self.bare != self.pictures).any(-1)
+
     def last(self) -> "Views":
         """Return that of the last frame alone, ``f = 1``."""
-        told = (self.recalled, self.worked, self.mapped)
-        recalled, worked, mapped = (None if part is None else part[-1:] for part in told)
+        told = (self.recalled, self.worked, self.mapped, self.bare)
+        recalled, worked, mapped, bare = (None if part is None else part[-1:] for part in told)
         return Views(
             self.pictures[-1:], self.known[-1:], self.coarseness[-1:], self.distances[-1:], self.eyes[-1:], recalled,
-            worked, mapped,
+            worked, mapped, bare,
         )  # fmt: skip
 
     def _maps_middle(self, frame: int) -> bool:
         """Return whether the middle of a frame is shown from a map of blocks."""
         _, height, width = self.known.shape
         return self.mapped is not None and bool(self.mapped[frame, height // 2, width // 2])
+
+    def aimed(
+        self, frame: int, kind: int, rays: np.ndarray, field_of_view: float, aim: AimNet | None = None,
+        blocks: BlockMap | None = None, reach: float | None = None,
+    ) -> np.ndarray | None:  # fmt: skip
+        """Return the cell in the middle of a frame that a hand would change, its lower corner ``(3,)``; None where
+        nobody knows, or there is none in reach.
+
+        Args:
+            frame: which.
+            kind: of the change: what is dug is seen, what is placed comes before it.
+            rays: see :func:`latentcraft.model.camera.pixel_rays`.
+            field_of_view: horizontal, degrees.
+            aim: says what is seen in the middle of the view; None goes by distances alone.
+            blocks: knows it where they are what is seen there.
+            reach: of a hand, metres. Without it something is in reach, and whatever is the likeliest is named.
+        """
+        eye, dug = self.eyes[frame], CHANGES[kind] == "dug"
+        if blocks is not None and self._maps_middle(frame):
+            if (met := blocks.aimed(eye, REACH if reach is None else reach)) is not None:
+                return met[0 if dug else 1]
+            if reach is not None:
+                return None
+        face = face_seen(self.distances[frame], rays, eye)
+        if face is not None and aim is not None:
+            faces = [one for one in faces_ahead(eye) if dug or has_room(one, eye)]
+            if not faces:
+                return None
+            face = aim.chosen(faces, self.pictures[frame], self.distances[frame], eye, field_of_view)
+        if face is None:
+            return None
+        if reach is not None:
+            seen = self.distances[frame, self.known.shape[1] // 2, self.known.shape[2] // 2]
+            if face.distance > reach or not np.isfinite(seen) or abs(face.distance - seen) > OFF * seen:
+                return None
+        return face.behind if dug else face.before
 
     def holds(
         self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float, aim: AimNet | None = None,
@@ -94,17 +140,7 @@ class Views(NamedTuple):
             for frame, eye in enumerate(self.eyes):
                 if changes[frame, kind]:
                     spot = None if spots is None or np.isnan(spots[frame, kind]).any() else spots[frame, kind]
-                    if spot is None and blocks is not None and self._maps_middle(frame):
-                        if (aimed := blocks.aimed(eye, REACH)) is not None:
-                            spot = aimed[0 if CHANGES[kind] == "dug" else 1]
-                    if spot is None and (face := face_seen(self.distances[frame], rays, eye)) is not None:
-                        if aim is not None:
-                            told = self.pictures[frame], self.distances[frame], eye, field_of_view
-                            faces = [one for one in faces_ahead(eye) if CHANGES[kind] == "dug" or has_room(one, eye)]
-                            if not faces:
-                                continue
-                            face = aim.chosen(faces, *told)
-                        spot = face.behind if kind == CHANGES.index("dug") else face.before
+                    spot = self.aimed(frame, int(kind), rays, field_of_view, aim, blocks) if spot is None else spot
                 if spot is not None:
                     out[frame, kind] = hold(spot, eye, field_of_view)
         return out

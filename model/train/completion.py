@@ -5,7 +5,6 @@ it then tells of the cells around the eye is set against the blocks that were re
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from tqdm import tqdm
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
-from latentcraft.model.blockmap import AIR, FACES, TEXELS, TEXTURE, BlockMap
 from latentcraft.model.camera import BOX, eyes_of
 from latentcraft.model.completion import CompletionConfig, CompletionNet
 from latentcraft.model.depth import DepthNet
@@ -29,28 +27,18 @@ from latentcraft.model.guesser import Guesser
 from latentcraft.model.held import slots_of
 from latentcraft.model.memory import Memory
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.train.marks import Marking
 from latentcraft.model.train.ranks import ALONE, Ranks
+from latentcraft.model.train.textures import Textures
 
 SCALES = np.array([50, 255, 255, 255, 120, 120, 120, 255, 30, 50], np.float32)
 """By what evidence is multiplied to be kept as 8 bits."""
 SURE = 0.6
 """Probability from which on a cell counts as known to validation."""
-TOLD = ("palette", "lit", "placed")
+TOLD = ("palette", "lit", "placed", "dims", "lasts", "reach")
 """What the net is told of kinds and need not learn."""
 CHUNK = 4
 """Ticks between remembered pictures."""
-NEAR = 6.0
-"""Metres up to which textures are learned."""
-CLOSE = 0.03
-"""Metres, and share of the distance, by which a pixel may be off the face it belongs to."""
-PIXELS = 1500
-"""Of a frame that textures are learned from."""
-FEWEST = 30
-"""Pixels of a kind in a frame that tell how bright it is there."""
-SEEN_OFTEN, GLOWING = 12, 0.35
-"""Frames from which on one knows whether a kind glows, and how much of the light's changes it then shows at most."""
-ROUNDS = 8
-"""Times that textures and the light of each frame are fitted to each other."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +91,12 @@ class Surveyed(NamedTuple):
     """``(kinds,)``."""
     placed: Tensor
     """``int64 (HOTBAR_SLOTS,)``."""
+    dims: Tensor
+    """``(STAGES, PARTS, PARTS)``, see :class:`latentcraft.model.marks.Marks`."""
+    lasts: Tensor
+    """``(kinds,)``."""
+    reach: Tensor
+    """``()``."""
 
 
 @torch.no_grad()
@@ -125,7 +119,8 @@ def look_through(
         UserError: an episode tells of more kinds than are configured.
     """
     seen, blocks = list[np.ndarray](), list[np.ndarray]()
-    textures = _Textures(config.model.kinds, depth.config.field_of_view)
+    lens = depth.config.field_of_view
+    textures, marking = Textures(config.model.kinds, lens), Marking(config.model.kinds, lens)
     placed = np.zeros((HOTBAR_SLOTS, config.model.kinds), np.int64)
     bar = tqdm(total=len(paths), desc="blocks", unit="episode", mininterval=2.0, disable=quiet)
     for path, episode in read_all(paths, frame_size=frame_size):
@@ -143,6 +138,7 @@ def look_through(
         _note_placed(episode, index, corners, kinds, placed)
         if (found := read_distances(path)) is not None and found[1].shape[1:] == frame_size:
             textures.see(episode, eyes, found, told)
+        marking.see(episode, eyes, told)
         pick = np.sort(generator.permutation(len(index))[: config.boxes])
         ends = np.unique(np.concatenate([
             np.arange(index[at] % CHUNK, index[at] + 1, CHUNK)[-config.pictures :] for at in pick
@@ -174,7 +170,9 @@ def look_through(
     boxes = Boxes(torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(blocks)))
     slots = np.where(placed.sum(1) > 0, placed.argmax(1), 0)
     palette, lit = textures.result()
-    return Surveyed(boxes, torch.from_numpy(palette), torch.from_numpy(lit), torch.from_numpy(slots))
+    marks = marking.result(palette, lit)
+    told_of = (palette, lit, slots, marks.dims, marks.lasts, np.array(marks.reach, np.float32))
+    return Surveyed(boxes, *(torch.from_numpy(part) for part in told_of))
 
 
 def quantised(seen: np.ndarray) -> np.ndarray:
@@ -214,93 +212,6 @@ def _note_placed(
         cell = np.rint(spot).astype(np.int64) - corners[later[0]]
         if (cell >= 0).all() and (cell < BOX).all() and (block := kinds[later[0]][tuple(cell)]) > 0:
             placed[slots[tick], block] += 1
-
-
-class _Textures:
-    """Fits textures to pixels whose place is known."""
-
-    def __init__(self, kinds: int, field_of_view: float) -> None:
-        self.field_of_view = field_of_view
-        self.kinds, self.frames = kinds, list[tuple[np.ndarray, np.ndarray]]()
-        self.generator = np.random.default_rng(0)
-
-    def see(
-        self, episode: Episode, eyes: np.ndarray, found: tuple[np.ndarray, np.ndarray], told: tuple[np.ndarray, ...]
-    ) -> None:  # fmt: skip
-        """Take pixels of an episode's frames around which blocks are known."""
-        measured, distances = found
-        _, height, width = distances.shape
-        memory = Memory((height, width), field_of_view=self.field_of_view)
-        for tick, corner, blocks in zip(*told, strict=True):
-            before = np.flatnonzero((measured <= tick) & (measured > tick - 7))
-            if not len(before) or measured[before[-1]] >= len(episode):
-                continue
-            at = int(measured[before[-1]])
-            true = BlockMap()
-            true.follow(eyes[at])
-            true.learn(corner, blocks + np.uint8(AIR))
-            wanted = (distances[before[-1]] > 0) & (distances[before[-1]] < NEAR)
-            met = true.cast(eyes[at], memory.rays, memory.focal, np.where(wanted, NEAR, 0).astype(np.float32))
-            off = np.abs(met.distance - distances[before[-1]].astype(np.float32))
-            place = met.texel % TEXTURE
-            rows = np.flatnonzero((met.entry > AIR) & (off < CLOSE * (1 + met.distance)) & (place < TEXELS**2))
-            if len(rows) < PIXELS // 8:
-                continue
-            rows = self.generator.choice(rows, min(PIXELS, len(rows)), replace=False)
-            face = met.texel.ravel()[rows] // TEXTURE
-            which = ((met.entry.ravel()[rows].astype(np.int64) - AIR) * FACES + face) * TEXELS**2 + place.ravel()[rows]
-            self.frames.append((which, episode.frames[at].reshape(-1, 3)[rows] / np.float32(255)))
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return textures ``float32 (kinds, FACES, TEXELS, TEXELS, 3)`` and which kinds are lit, ``(kinds,)``."""
-        per = FACES * TEXELS**2
-        size = self.kinds * per
-        palette, known = np.full((size, 3), 0.5), np.zeros(size, np.bool_)
-        lit = np.ones(self.kinds, np.float32)
-        for turn in range(ROUNDS):
-            total, weight = np.zeros((2, size, 3))
-            shone_at: list[list[tuple[float, float]]] = [[] for _ in range(self.kinds)]
-            for which, colour in self.frames:
-                kind, gain = which // per, np.ones(3)
-                if turn:
-                    shone = palette[which] * lit[kind, None]
-                    gain = (colour * shone).sum(0) / np.maximum(np.square(shone).sum(0), 1e-6)
-                    bright, own = colour.mean(1), palette[which].mean(1)
-                    light = math.log(max(gain.mean(), 1e-3))
-                    for each in np.unique(kind):
-                        mine = kind == each
-                        off = math.log((bright[mine].sum() + 1e-3) / (own[mine].sum() + 1e-3))
-                        if mine.sum() >= FEWEST:
-                            shone_at[each].append((light, off))
-                scale = np.where(lit[kind, None] > 0, gain, 1.0)
-                for channel in range(3):
-                    total[:, channel] += np.bincount(which, scale[:, channel] * colour[:, channel], size)
-                    weight[:, channel] += np.bincount(which, scale[:, channel] ** 2, size)
-            known = weight[:, 0] > 0
-            palette = np.where(known[:, None], total / np.maximum(weight, 1e-6), 0.5)
-            if turn:
-                lit = np.array([follows_light(pairs) for pairs in shone_at], np.float32)
-        faces = palette.reshape(self.kinds, FACES, TEXELS**2, 3)
-        there = known.reshape(self.kinds, FACES, TEXELS**2)
-        for each in range(self.kinds):  # texels, faces and kinds that were never seen are like the others
-            every = faces[each][there[each]]
-            for face in range(FACES):
-                mine = faces[each, face][there[each, face]]
-                faces[each, face][~there[each, face]] = (
-                    mine.mean(0) if len(mine) else every.mean(0) if len(every) else 0.5
-                )
-        return faces.reshape(self.kinds, FACES, TEXELS, TEXELS, 3).clip(0, 1.5).astype(np.float32), lit
-
-
-def follows_light(pairs: Sequence[tuple[float, float]]) -> bool:
-    """Return whether a kind is as bright as its surroundings: ``pairs`` are logarithms of the light's brightness and of
-    its own, one of a frame. Those that glow are not; of what was seldom seen it is taken for granted.
-    """
-    if len(pairs) < SEEN_OFTEN:
-        return True
-    light, own = np.array(pairs).T
-    light = light - light.mean()
-    return bool((light * own).sum() > GLOWING * (light * light).sum())
 
 
 class CompletionStage:

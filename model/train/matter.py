@@ -27,6 +27,7 @@ from latentcraft.model.held import slots_of
 from latentcraft.model.matter import TEXELS, MatterConfig, MatterNet, crossings, overview, surroundings
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train.ranks import ALONE, Ranks
+from latentcraft.model.train.swing import learn_swing
 
 PIXELS = 192
 """Of a frame that are compared with a cell's faces."""
@@ -111,6 +112,9 @@ class Gathered(NamedTuple):
     """Where the block in the hand is, ``bool (H, W)``."""
     looks: Tensor
     """Of the player's blocks there, ``(HOTBAR_SLOTS, 3, H, W)``, 0 to 1."""
+    swing: Tensor
+    """How it swings, see :func:`latentcraft.model.train.swing.learn_swing`."""
+    placing_swings: bool
 
 
 class _Blocks:
@@ -176,7 +180,8 @@ def gather(
         return None
     columns = [torch.from_numpy(np.stack(column)) for column in zip(*cells, strict=True)]
     views = [torch.from_numpy(np.stack(column)) for column in zip(*aims, strict=True)]
-    return Gathered(Cells(*columns), Aims(*views), *blocks.result())
+    shape, looks = blocks.result()
+    return Gathered(Cells(*columns), Aims(*views), shape, looks, *learn_swing(paths, shape, looks, frame_size))
 
 
 def _cells(
@@ -278,6 +283,7 @@ class MatterStage:
         self.network = MatterNet(config.model)
         if data is not None:
             self.network.show_in_hand(data.shape, data.looks)
+            self.network.take_swing(data.swing, placing=data.placing_swings)
         self.network.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         every = tuple(name for name, _ in self.network.named_parameters())
@@ -367,12 +373,17 @@ class MatterStage:
 
     def state_dict(self) -> dict[str, Any]:
         shape, looks = self.network.in_frame(self.network.config.frame_size)
-        return {**self.optimizer.state_dict(), "shape": shape.cpu(), "looks": (looks.cpu() + 1) / 2}
+        net = self.network
+        return {
+            **self.optimizer.state_dict(), "shape": shape.cpu(), "looks": (looks.cpu() + 1) / 2,
+            "swing": net.swing.cpu(), "placing_swings": net.config.placing_swings,
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
         for net in (self.network, self.average):
             net.show_in_hand(state["shape"], state["looks"])
+            net.take_swing(state["swing"], placing=state["placing_swings"])
             net.to(self.device)
 
     def result(self) -> MatterNet:

@@ -27,12 +27,12 @@ from latentcraft.model.scene import Place
 from latentcraft.model.train.completion import (
     CompletionStage,
     CompletionStageConfig,
-    follows_light,
     look_through,
     quantised,
     restored,
     turned,
 )
+from latentcraft.model.train.textures import follows_light
 
 SIZE = (48, 80)
 SMALL = CompletionConfig(width=8, deep=16)

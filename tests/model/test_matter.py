@@ -12,7 +12,7 @@ from latentcraft.model.camera import EYE_HEIGHT, axes, pixel_rays
 from latentcraft.model.cells import face_seen, faces_ahead, has_room, hold
 from latentcraft.model.guess import Guess
 from latentcraft.model.handiwork import certain, changed_cells, settled, worked
-from latentcraft.model.held import Held, in_hand
+from latentcraft.model.held import Held, in_hand, phases_of
 from latentcraft.model.matter import FACES, TEXELS, MatterConfig, MatterNet, crossings, overview, surroundings
 from latentcraft.model.memory import Memory
 from latentcraft.model.scene import UNKNOWN, Place
@@ -226,50 +226,86 @@ def test_what_is_in_the_hand_is_seen_at_first_and_then_known():
     net, place = blocks(), Place((32, 48), LENS)
     picture = torch.zeros(1, 3, 32, 48)
     picture[:, :, 24:30, 40:46] = 2 * 5 / 8 - 1
+    net.sprites[:5] = 0.0  # nothing else may be as light in another light
+    net.sprites[6:, :, ::2] = 0.0
     actions = torch.zeros(1, 4, ACTION_SIZE)
     resting = in_hand(net, [place], picture, actions)
-    assert resting.slots.tolist() == [[5] * 4] and resting.new is None and place.slot == 5
-    assert torch.equal(resting.shown_in(picture[:, None]), picture[:, None])
+    assert resting.slots.tolist() == [[5] * 4] and place.slot == 5 and abs(place.light - 1) < 0.01
+    assert resting.new.sum() == 4 * 36 and resting.new[:, :, 24:30, 40:46].all()
+    assert (resting.shown_in(picture[:, None]) - picture[:, None]).abs().max() < 0.01
     actions[0, 2, BUTTON_INDEX["hotbar.1"]] = 1
     chosen = in_hand(net, [place], picture, actions)
     assert chosen.slots.tolist() == [[5, 5, 0, 0]] and place.slot == 0
     shown = chosen.shown_in(picture[:, None].expand(-1, 4, -1, -1, -1))
-    assert torch.equal(shown[0, 1], picture[0]) and (shown[0, 2, :, 24:30, 40:46] == -1).all()
+    assert (shown[0, 1] - picture[0]).abs().max() < 0.01 and (shown[0, 2, :, 24:30, 40:46] == -1).all()
     assert not shown[0, 2, :, :24].any()
-    # The picture still shows the old one: what was chosen is shown again. A block much like it is left as it is.
-    resting = in_hand(net, [place], picture, torch.zeros(1, 4, ACTION_SIZE))
-    assert resting.slots.tolist() == [[0] * 4] and resting.new[0, :, 24:30, 40:46].all()
-    assert in_hand(net, [None], picture, actions).slots.tolist() == [[5, 5, 0, 0]]
+    where, looks = chosen.pixels(0)
+    assert where.sum() == 4 * 36 and looks.shape == (4, 32, 48, 3) and not looks[2, 24:30, 40:46].any()
+    # Of clips that nobody plays only what is chosen is shown.
+    clip = in_hand(net, [None], picture, actions)
+    assert clip.slots.tolist() == [[5, 5, 0, 0]] and clip.new.any((2, 3)).tolist() == [[False, False, True, True]]
+    assert not clip.around.any()
     assert in_hand(None, [place], picture, actions) is None
-    nothing = torch.full_like(picture, 9.0)
-    assert in_hand(net, [None], nothing, torch.zeros(1, 4, ACTION_SIZE)).slots.tolist() == [[UNKNOWN] * 4]
-    assert in_hand(net, [None], nothing, torch.zeros(1, 4, ACTION_SIZE)).new is None
-    real = np.full((1, 32, 48, 3), 255, np.uint8)
-    assert in_hand(net, [None], picture, torch.zeros(1, 4, ACTION_SIZE), real).slots.tolist() == [[8] * 4]
-    for there, slot in ((True, 8), (False, UNKNOWN)):
-        begun = in_hand(net, [None], picture, torch.zeros(1, 4, ACTION_SIZE), real, torch.tensor([there]))
+    striped = torch.rand(1, 3, 32, 48) * 2 - 1
+    lost = in_hand(net, [None], striped, torch.zeros(1, 4, ACTION_SIZE))
+    assert lost.slots.tolist() == [[UNKNOWN] * 4] and lost.new is None and lost.pixels(0) is None
+    real = np.full((1, 32, 48, 3), round(255 * 5 / 8), np.uint8)
+    for there, slot in ((True, 5), (False, UNKNOWN)):
+        begun = in_hand(net, [None], striped, torch.zeros(1, 4, ACTION_SIZE), real, torch.tensor([there]))
         assert begun.slots.tolist() == [[slot] * 4]
     wider = net.in_frame((64, 96))
     assert wider[0].sum() == 4 * 36 and wider[1].shape == (HOTBAR_SLOTS, 3, 64, 96)
 
 
-def test_a_resting_hand_shows_its_block_in_the_light_there_is():
+def test_a_hand_shows_its_block_in_the_light_there_is():
     net, place = blocks(), Place((32, 48), LENS)
-    real = np.full((1, 32, 48, 3), round(255 * 0.8 * 5 / 8), np.uint8)  # the sixth block, at dusk
-    picture = torch.from_numpy(real).permute(0, 3, 1, 2) / 127.5 - 1
-    actions = torch.zeros(1, 4, ACTION_SIZE)
-    net.sprites[[3, 4]] = 0.0  # nothing else is as light
-    begun = in_hand(net, [place], picture, actions, real)
-    assert place.slot == 5 and abs(place.light - 0.8) < 0.02 and begun.new is None
-    struck = actions.clone()
-    struck[0, 1, BUTTON_INDEX["attack"]] = 1
-    assert in_hand(net, [place], picture, struck).new is None and place.rests == 2
-    later = in_hand(net, [place], picture, actions)
-    assert later.new is None and place.rests == 6
-    rested = in_hand(net, [place], picture, actions)
-    assert rested.new[:, :, 24:30, 40:46].all() and rested.new.sum() == 4 * 36
-    shown = rested.shown_in(picture[:, None].expand(-1, 4, -1, -1, -1))
-    assert (shown[0, :, :, 24:30, 40:46] - picture[0, 0, 0, 0]).abs().max() < 0.03
+    net.sprites[5, :, ::2] = 0.0  # striped, as nothing else is
+    look = net.in_frame((32, 48))[1][5]
+    dusk = ((look + 1) * 0.4 * 127.5).round().to(torch.uint8)[None]
+    real, picture = dusk.permute(0, 2, 3, 1).numpy(), dusk / 127.5 - 1
+    begun = in_hand(net, [place], torch.zeros_like(picture), torch.zeros(1, 4, ACTION_SIZE), real)
+    assert place.slot == 5 and abs(place.light - 0.4) < 0.02
+    shown = begun.shown_in(torch.zeros(1, 4, 3, 32, 48))
+    assert (shown[0, 3, :, 24:30, 40:46] - picture[0, :, 24:30, 40:46]).abs().max() < 0.03
+
+
+def test_a_hand_that_strikes_swings_and_finishes_its_swing():
+    strikes = np.array([0, 1, 1, 0, 0, 0, 0, 1], bool)
+    assert phases_of(strikes, strikes & False, 4).tolist() == [0, 1, 2, 3, 0, 0, 0, 1]
+    assert phases_of(strikes & False, np.arange(8) == 2, 4).tolist() == [0, 0, 1, 2, 3, 0, 0, 0]
+    assert phases_of(strikes, strikes & False, 1).tolist() == [0] * 8  # it does not move
+    net, place = blocks(), Place((32, 48), LENS)
+    net.take_swing(torch.tensor([[0, 0], [2, -1], [5, 0]]), placing=True)
+    net.sprites[:] = torch.linspace(0.2, 1, HOTBAR_SLOTS)[:, None, None, None]
+    place.slot = 3
+    actions, changes = torch.zeros(1, 4, ACTION_SIZE), torch.zeros(1, 4, 2)
+    actions[0, 1, BUTTON_INDEX["attack"]] = 1
+    held = in_hand(net, [place], torch.zeros(1, 3, 32, 48), actions, changes=changes)
+    assert place.swing == 0 and [int(part.sum()) for part in held.new[0]] == [36, 36, 18, 36]
+    assert held.new[0, 1, 26:32, 39:45].all() and held.new[0, 2, 29:, 40:46].all()
+    assert held.around[0, 23:32, 38:47].sum() == held.around.sum() and held.around[0, 30, 41]
+    changes[0, 3, CHANGES.index("placed")] = 1
+    held = in_hand(net, [place], torch.zeros(1, 3, 32, 48), 0 * actions, changes=changes)
+    assert place.swing == 1 and held.new[0, 3, 26:32, 39:45].all()
+    other = Place((32, 48), LENS)
+    place.begin(np.zeros(5))
+    other.restore(place.save())
+    assert other.swing == 1 and other.slot == 3
+    twice = net.swung((64, 96))
+    assert twice == [(0, 0), (4, -2), (10, 0)]
+
+
+def test_what_a_hand_holds_is_shown_to_the_bit_and_never_remembered():
+    place = Place((32, 48), LENS)
+    place.begin(np.array([0.5, 1.6, 0.5, 0.0, 0.0]))
+    where = np.zeros((4, 32, 48), bool)
+    where[:, 24:30, 40:46] = True
+    place.in_hand = where, np.full((4, 32, 48, 3), 77, np.uint8)
+    calm = np.zeros((4, 4, 6), np.float32)
+    shown = place.sharpened(np.zeros((4, 32, 48, 3), np.uint8), calm, calm)
+    assert (shown[where] == 77).all() and not shown[~where].any() and np.array_equal(place.covered, where[-1])
+    place.remember(shown[-1], np.full((32, 48), 3.0, np.float32), 0.0)
+    assert not place.memory.own[0][where[-1]].any() and place.memory.own[0][:20, :30].all()
 
 
 def test_what_is_made_is_certain_and_settled():
