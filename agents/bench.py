@@ -242,17 +242,20 @@ def precisions() -> dict[str, Any]:
 
 def training_speed() -> dict[str, Any]:
     """Return frames/s of the training, as ``model.train.bench`` measures it, and how it was run."""
-    from latentcraft.model.precision import fast_dtype
+    from latentcraft.model.precision import fast_dtype, matmul_flops
     from latentcraft.model.train import bench
 
     try:
         measured = bench.training_speed(compile=COMPILE_TRAINING)
     except RuntimeError as error:  # too little memory
         return {"not_available": str(error).splitlines()[0]}
+    peak = matmul_flops(fast_dtype(), MATMUL_SIZE, repeats=MATMUL_REPEATS)
     return {
         "frames_per_second": round(measured["frames_per_second"], 1),
         "noised_frames_per_second": round(measured["noised_frames_per_second"], 1),
         "step_seconds": round(measured["step_seconds"], 3),
+        "peak_share": round(measured["step_flops"] / measured["step_seconds"] / peak, 3),
+        "loading_share": round(measured["loading_share"], 5),
         "parameters": int(measured["parameters"]),
         "precision": str(fast_dtype()).removeprefix("torch."),
         "compiled": COMPILE_TRAINING,

@@ -84,5 +84,6 @@ def training_row(figures: dict[str, Any]) -> str:
         f"{figures['frames_per_second']:g} frames/s ({figures['noised_frames_per_second']:g} noised); a step takes "
         f"{figures['step_seconds']:g} s, {figures['parameters'] / 1e6:.0f}M parameters, {figures['precision']}, "
         f"{'compiled' if figures['compiled'] else 'eager'}, "
-        f"{'with' if figures['bootstrap_steps'] else 'without'} bootstrap steps"
+        f"{'with' if figures['bootstrap_steps'] else 'without'} bootstrap steps{share(figures)}"
+        f"; {figures['loading_share']:.2%} of a step is loading of clips"
     )

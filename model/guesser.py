@@ -17,6 +17,7 @@ from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.bank import Bank
 from latentcraft.model.beside import beside
+from latentcraft.model.blockmap import AIR
 from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
@@ -369,18 +370,18 @@ class Guesser:
         # Who does not know the actions is not told what they did either.
         changes = changes.nan_to_num() * has_actions[:, None, None]
         holds, doubtful = self.holds(views, changes, spots, places), changes
-        worked_from = [next(iter(np.flatnonzero(each)), len(each)) for each in changes.any(-1).cpu().numpy()]
-        views = self.marked(places, views, [range(first) for first in worked_from], actions)
+        views = self.marked(places, views, actions, changes, before=True)
+        kinds = self.kinds(views, changes, holds, held, places)
         if held is not None and self.scene is not None and self.scene.matter is not None:
             views = self.made(self.scene.matter, views, holds, held, places)
             seen_to = torch.tensor([view is not None and view.worked is not None for view in views])
             doubtful = torch.where(seen_to.to(changes.device)[:, None, None], 0.0, changes)
-        views = self.marked(places, views, [range(first, actions.shape[1]) for first in worked_from], actions)
+        views = self.marked(places, views, actions, changes, before=False)
         if flow is None:
             flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen, held)
         guess = judge(self.autoencoder, self.motion, last, found, flow, there, doubtful, certain(views, held, last))
-        return settled(doubted(guess, views), views)._replace(holds=holds, changes=changes)
+        return settled(doubted(guess, views), views)._replace(holds=holds, changes=changes, kinds=kinds)
 
     def made(
         self, net: MatterNet, views: Sequence[Views | None], holds: Tensor, held: Held,
@@ -414,16 +415,41 @@ class Guesser:
                 place.ahead = out[index]
         return out
 
+    def kinds(
+        self, views: Sequence[Views | None], changes: Tensor, holds: Tensor, held: Held | None,
+        places: Sequence[Place | None] | None,
+    ) -> Tensor:  # fmt: skip
+        """Return which kind of block hands dig or place in each frame, see :attr:`Guess.kinds`, before they do."""
+        kinds = torch.zeros_like(changes)
+        if self.scene is None or self.scene.completion is None:
+            return kinds
+        slots = self.scene.completion.placed.tolist()
+        for index, (place, view) in enumerate(zip(places or (), views, strict=False)):
+            if place is None or place.blocks is None or view is None:
+                continue
+            for frame, change in changes[index].nonzero().tolist():
+                told = holds[index, frame, change].cpu().numpy()
+                if CHANGES[change] == "dug" and not np.isnan(told[0]):
+                    cell = np.rint(told[:3] + view.eyes[frame, :3]).astype(np.int64)
+                    kinds[index, frame, change] = max(0, place.blocks.at(cell) - AIR)
+                elif CHANGES[change] == "placed" and held is not None and held.slots[index, frame] >= 0:
+                    kinds[index, frame, change] = slots[held.slots[index, frame]]
+        return kinds
+
     def marked(
-        self, places: Sequence[Place | None] | None, views: Sequence[Views | None], frames: Sequence[range],
-        actions: Tensor,
+        self, places: Sequence[Place | None] | None, views: Sequence[Views | None], actions: Tensor, changes: Tensor, *,
+        before: bool,
     ) -> list[Views | None]:  # fmt: skip
-        """Return ``views``, which are :attr:`Place.ahead`, with some ``frames`` of each that show hands at work."""
-        out, acted = list(views), actions.float().cpu().numpy()
+        """Return ``views``, which are :attr:`Place.ahead`, with frames that show hands at work: all ``before`` the
+        first in which they change something, or the others.
+        """
+        out = list(views)
         aim = None if self.scene is None or self.scene.matter is None else self.scene.matter.aim
         for index, place in enumerate(places or ()):
             if place is not None and views[index] is not None:
-                out[index] = place.mark(frames[index], acted[index], aim)
+                acted, done = actions[index].float().cpu().numpy(), changes[index].any(-1).cpu().numpy()
+                first = int(done.argmax()) if done.any() else len(done)
+                out[index] = place.mark(range(first) if before else range(first, len(done)), acted, aim)
         return out
 
     def holds(

@@ -278,7 +278,8 @@ class Motion(ConvNet):
         correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * there[:, None, None, None, None]
         spread = torch.sqrt(1 - correlation.square())
         kept = correlation * Autoencoder.normalise(carried)
-        return Guess(correlation * moved, spread, kept, changes, no_holds(changes), torch.zeros_like(spread))
+        settled, kinds = torch.zeros_like(spread), torch.zeros_like(changes)
+        return Guess(correlation * moved, spread, kept, changes, no_holds(changes), settled, kinds)
 
 
     def judged_hand(self, shown: Tensor, hidden: Tensor, changes: Tensor) -> Tensor:

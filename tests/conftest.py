@@ -59,7 +59,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     autoencoder = Autoencoder(
         AutoencoderConfig(encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths)
     )
-    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6, touch_width=16))
+    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6, touch_width=16, kinds_told=20))
     motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2), hand=True))
     for name, parameter in (*motion.named_parameters(), *dit.named_parameters()):
         if not parameter.any():
@@ -76,6 +76,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene.completion.final.bias.data.zero_().view(20, -1)[0] = 9.0
     scene.completion.palette.copy_(torch.rand(scene.completion.palette.shape))
     scene.completion.placed.fill_(9)
+    scene.completion.reach.fill_(4.5)
+    scene.completion.lasts.fill_(8)
+    scene.completion.dims.copy_(torch.linspace(0.9, 0.4, len(scene.completion.dims))[:, None, None])
+    scene.matter.take_swing(torch.tensor([[0, 0], [1, -1], [2, -2]]), placing=True)
     scene.matter.shape.fill_(1.0)
     scene.matter.sprites.copy_(torch.rand(scene.matter.sprites.shape))
     torch.nn.init.normal_(scene.body.final.weight, std=0.2)

@@ -83,12 +83,12 @@ def test_sizes_of_the_presets_are_printed_and_nothing_is_measured(tmp_path: Path
 
 def test_training_says_how_it_was_run(monkeypatch: pytest.MonkeyPatch):
     figures = {"step_seconds": 5.12345, "frames_per_second": 41.987654, "noised_frames_per_second": 167.950617}
-    monkeypatch.setattr(
-        "latentcraft.model.train.bench.training_speed", lambda compile: figures | {"parameters": 20_812_345.0}
-    )
+    figures |= {"parameters": 20_812_345.0, "step_flops": 1e9, "loading_share": 0.00321}
+    monkeypatch.setattr("latentcraft.model.train.bench.training_speed", lambda compile: figures)
     row = bench_table.training_row(bench.training_speed())
     assert row.startswith("42 frames/s (168 noised); a step takes 5.123 s, 21M parameters, ")
-    assert row.endswith("float32, eager, without bootstrap steps") or "bfloat16, eager" in row
+    assert "float32, eager, without bootstrap steps; " in row or "bfloat16, eager, without" in row
+    assert row.endswith("0.32% of a step is loading of clips") and "% of the matrix peak" in row
 
 
 def test_json_alone_prints_json(small: list[str], capsys, monkeypatch: pytest.MonkeyPatch):
