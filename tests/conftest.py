@@ -67,7 +67,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             torch.nn.init.normal_(parameter, std=0.02 if "hand" in name or "touch" in name else 0.2)
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     depth = DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1))
-    matter = MatterConfig(width=16, channels=8, sprite=(22, 38, 8, 8), frame_size=(32, 48))
+    matter = MatterConfig(
+        width=16, channels=8, sprite=(22, 38, 8, 8), frame_size=(32, 48), swing=3, placing_swings=True
+    )
     completion = CompletionConfig(width=8, deep=16)
     scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion))
     assert scene.matter is not None and scene.completion is not None
@@ -79,7 +81,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene.completion.reach.fill_(4.5)
     scene.completion.lasts.fill_(8)
     scene.completion.dims.copy_(torch.linspace(0.9, 0.4, len(scene.completion.dims))[:, None, None])
-    scene.matter.take_swing(torch.tensor([[0, 0], [1, -1], [2, -2]]), placing=True)
+    scene.matter.swing.copy_(torch.tensor([[0, 0], [1, -1], [2, -2]]))
     scene.matter.shape.fill_(1.0)
     scene.matter.sprites.copy_(torch.rand(scene.matter.sprites.shape))
     torch.nn.init.normal_(scene.body.final.weight, std=0.2)
