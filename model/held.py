@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
-from latentcraft.model.matter import MatterNet, moved
+from latentcraft.model.matter import MatterNet
 from latentcraft.model.scene import UNKNOWN, Place
 
 STRANGE = 0.3
@@ -93,8 +93,9 @@ def in_hand(
     if net is None:
         return None
     before = [UNKNOWN if place is None else place.slot for place in places]
-    shape, looks = net.in_frame((picture.shape[2], picture.shape[3]))
-    if UNKNOWN in before and shape.any():
+    size = (picture.shape[2], picture.shape[3])
+    around = net.around(size)
+    if UNKNOWN in before and around.any():
         real = picture.float()
         if shown is not None:
             real = torch.from_numpy(shown).to(picture.device).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -111,20 +112,19 @@ def in_hand(
     starts = np.zeros(slots.shape, np.bool_)
     if changes is not None and net.config.placing_swings:
         starts = changes[..., PLACED].cpu().numpy() > 0
-    new = np.zeros((*slots.shape, *shape.shape), np.bool_)
-    drawn = torch.zeros(*slots.shape, *looks.shape[1:], device=picture.device)
-    moves = net.swung((picture.shape[2], picture.shape[3]))
-    around = np.zeros((len(places), *shape.shape), np.bool_)
+    new = np.zeros((*slots.shape, *size), np.bool_)
+    drawn = torch.zeros(*slots.shape, 3, *size, device=picture.device)
+    whole, period = np.zeros((len(places), *size), np.bool_), len(net.swing)
     for index, place in enumerate(places):
         phases = np.zeros(len(slots[index]), np.int64)
         if place is not None:
-            phases = phases_of(acted[index, :, ATTACK] > 0, starts[index], len(moves), place.swing)
+            phases = phases_of(acted[index, :, ATTACK] > 0, starts[index], period, place.swing)
             place.slot, place.swing = int(slots[index, -1]), int(phases[-1])
             if (slots[index] != UNKNOWN).any():
-                around[index] = net.around((picture.shape[2], picture.shape[3])).cpu().numpy()
+                whole[index] = around
         for frame, (slot, phase) in enumerate(zip(slots[index], phases, strict=True)):
             if slot != UNKNOWN and (place is not None or slot != before[index]):
-                light = 1.0 if place is None else place.light
-                new[index, frame] = moved(shape, moves[phase]).cpu().numpy()
-                drawn[index, frame] = (moved(looks[slot] + 1, moves[phase]) * light - 1).clamp(-1, 1)
-    return Held(slots, drawn.to(picture.dtype), new if new.any() else None, around)
+                where, look = net.held(size, int(slot), int(phase))
+                new[index, frame] = where
+                drawn[index, frame] = (look * (1.0 if place is None else place.light) - 1).clamp(max=1)
+    return Held(slots, drawn.to(picture.dtype), new if new.any() else None, whole)

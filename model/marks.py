@@ -104,7 +104,8 @@ def mark(
     for frame in frames:
         bare[frame] = views.pictures[frame]
         eye, strikes = views.eyes[frame], bool(actions[frame, ATTACK] > 0)
-        cell = views.aimed(frame, DUG, rays, field_of_view, aim if strikes else None, blocks, marks.reach)
+        struck = strike.cell if strike.ticks else None
+        cell = views.in_reach(frame, rays, field_of_view, blocks, marks.reach, aim if strikes else None, struck)
         strike = strike.going_on(cell, strikes=strikes)
         if cell is None:
             continue

@@ -161,6 +161,8 @@ class MatterNet(nn.Module):
         """Of the player's blocks, logarithms of what their colours are in a white light."""
         self.light = nn.Linear(width + 64, 3)
         self.aim = AimNet()
+        self._held: dict[tuple[tuple[int, int], int, int], tuple[np.ndarray, Tensor]] = {}
+        self._around: dict[tuple[int, int], np.ndarray] = {}
         """Says where the hand works."""
         height, wide = config.sprite[2:]
         self.register_buffer("sprites", torch.zeros(HOTBAR_SLOTS, 3, height, wide))
@@ -201,6 +203,8 @@ class MatterNet(nn.Module):
         """
         if not shape.any():
             return
+        self._held.clear()
+        self._around.clear()
         rows, columns = shape.nonzero().unbind(1)
         top, left = int(rows.min()), int(columns.min())
         tall, wide = int(rows.max()) + 1 - top, int(columns.max()) + 1 - left
@@ -225,7 +229,20 @@ class MatterNet(nn.Module):
     def take_swing(self, swing: Tensor, *, placing: bool) -> None:
         """Take over how the hand swings, ``(ticks, 2)``, and whether also when it places something."""
         self.config = replace(self.config, swing=len(swing), placing_swings=placing)
+        self._held.clear()
+        self._around.clear()
         self.register_buffer("swing", swing.float().to(self.shape.device), persistent=len(swing) > 1)
+
+    def held(self, frame_size: tuple[int, int], slot: int, tick: int) -> tuple[np.ndarray, Tensor]:
+        """Return where the block in the hand is in a tick of a swing, ``bool (H, W)``, and how bright that of a slot is
+        there, ``(3, H, W)`` from 0 to 2; made once, when the net is trained.
+        """
+        key = (frame_size, slot, tick)
+        if key not in self._held:
+            shape, looks = self.in_frame(frame_size)
+            by = self.swung(frame_size)[tick]
+            self._held[key] = moved(shape, by).cpu().numpy(), moved(looks[slot] + 1, by)
+        return self._held[key]
 
     def swung(self, frame_size: tuple[int, int]) -> list[tuple[int, int]]:
         """Return by how many pixels of pictures of that (H, W) the block in the hand is lower and farther right in each
@@ -234,11 +251,13 @@ class MatterNet(nn.Module):
         scale = (frame_size[0] / self.config.frame_size[0], frame_size[1] / self.config.frame_size[1])
         return [(round(down * scale[0]), round(right * scale[1])) for down, right in self.swing.tolist()]
 
-    def around(self, frame_size: tuple[int, int]) -> Tensor:
-        """Return where it is at any time, and a pixel around, ``bool (H, W)``."""
-        shape, _ = self.in_frame(frame_size)
-        whole = torch.stack([moved(shape, move) for move in self.swung(frame_size)]).any(0)
-        return F.max_pool2d(whole[None].float(), 3, 1, 1)[0] > 0
+    def around(self, frame_size: tuple[int, int]) -> np.ndarray:
+        """Return where it is at any time, and a pixel around, ``bool (H, W)``; made once, when the net is trained."""
+        if frame_size not in self._around:
+            shape, _ = self.in_frame(frame_size)
+            whole = torch.stack([moved(shape, move) for move in self.swung(frame_size)]).any(0)
+            self._around[frame_size] = (F.max_pool2d(whole[None].float(), 3, 1, 1)[0] > 0).cpu().numpy()
+        return self._around[frame_size]
 
     def unlike(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Return how much what is in the hand in pictures ``(k, 3, H, W)`` differs from each of the player's blocks, in

@@ -8,8 +8,8 @@ from latentcraft.model.actions import CHANGES
 from latentcraft.model.aim import AimNet
 from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.blockmap import BlockMap
-from latentcraft.model.camera import pixel_rays
-from latentcraft.model.cells import HOLD, REACH, face_seen, faces_ahead, has_room, hold
+from latentcraft.model.camera import axes, pixel_rays
+from latentcraft.model.cells import HOLD, REACH, face_seen, faces_ahead, has_room, hold, passage
 from latentcraft.model.memory import widened
 
 OFF = 0.12
@@ -83,10 +83,10 @@ class Views(NamedTuple):
 
     def aimed(
         self, frame: int, kind: int, rays: np.ndarray, field_of_view: float, aim: AimNet | None = None,
-        blocks: BlockMap | None = None, reach: float | None = None,
+        blocks: BlockMap | None = None,
     ) -> np.ndarray | None:  # fmt: skip
-        """Return the cell in the middle of a frame that a hand would change, its lower corner ``(3,)``; None where
-        nobody knows, or there is none in reach.
+        """Return the likeliest cell in the middle of a frame for a hand to change, its lower corner ``(3,)``; None
+        where nobody knows of any.
 
         Args:
             frame: which.
@@ -95,14 +95,10 @@ class Views(NamedTuple):
             field_of_view: horizontal, degrees.
             aim: says what is seen in the middle of the view; None goes by distances alone.
             blocks: knows it where they are what is seen there.
-            reach: of a hand, metres. Without it something is in reach, and whatever is the likeliest is named.
         """
         eye, dug = self.eyes[frame], CHANGES[kind] == "dug"
-        if blocks is not None and self._maps_middle(frame):
-            if (met := blocks.aimed(eye, REACH if reach is None else reach)) is not None:
-                return met[0 if dug else 1]
-            if reach is not None:
-                return None
+        if blocks is not None and self._maps_middle(frame) and (met := blocks.aimed(eye, REACH)) is not None:
+            return met[0 if dug else 1]
         face = face_seen(self.distances[frame], rays, eye)
         if face is not None and aim is not None:
             faces = [one for one in faces_ahead(eye) if dug or has_room(one, eye)]
@@ -111,11 +107,34 @@ class Views(NamedTuple):
             face = aim.chosen(faces, self.pictures[frame], self.distances[frame], eye, field_of_view)
         if face is None:
             return None
-        if reach is not None:
-            seen = self.distances[frame, self.known.shape[1] // 2, self.known.shape[2] // 2]
-            if face.distance > reach or not np.isfinite(seen) or abs(face.distance - seen) > OFF * seen:
-                return None
         return face.behind if dug else face.before
+
+    def in_reach(
+        self, frame: int, rays: np.ndarray, field_of_view: float, blocks: BlockMap, reach: float, aim: AimNet | None,
+        struck: tuple[int, ...] | None = None,
+    ) -> np.ndarray | None:  # fmt: skip
+        """Return the cell in the middle of a frame if a hand that reaches ``reach`` metres can strike it: by the map,
+        where that agrees with what is seen; where something else is, the one that was ``struck`` before, as long as it
+        may be the one, or as :meth:`aimed` has it if there is an ``aim``.
+        """
+        eye, (_, height, width) = self.eyes[frame], self.known.shape
+        seen = float(self.distances[frame, height // 2, width // 2])
+        if not 0 < seen < (1 + OFF) * reach:
+            return None
+
+        def is_seen(cell: np.ndarray | None) -> bool:
+            if cell is None:
+                return False
+            away, _, _ = passage(cell - eye[:3], axes(eye[3], eye[4])[:, 2])
+            return bool(away <= reach and abs(away - seen) < OFF * seen)
+
+        met = blocks.aimed(eye, reach)
+        cell = None if met is None else met[0]
+        if aim is not None and not self._maps_middle(frame):
+            cell = None if struck is None else np.array(struck)
+            if not is_seen(cell):
+                cell = self.aimed(frame, CHANGES.index("dug"), rays, field_of_view, aim)
+        return cell if is_seen(cell) else None
 
     def holds(
         self, changes: np.ndarray, spots: np.ndarray | None, field_of_view: float, aim: AimNet | None = None,
