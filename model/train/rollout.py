@@ -66,6 +66,8 @@ def dream_along(
                 cache.last, actions, has_actions, places=places, eyes=eyes, shown=shown, changes=changes,
                 spots=clips.spots[:, index] if told else None,
             )  # fmt: skip
+            for place, own in zip(places, (index >= first).tolist(), strict=True):
+                guesser.look_ahead([place], given=not own)
             dreaming = (index >= first)[:, None, None, None, None]
             if dreaming.any():
                 dream = denoise(

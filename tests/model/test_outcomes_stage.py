@@ -5,6 +5,7 @@ import torch
 from small_nets import frozen
 
 from latentcraft.errors import UserError
+from latentcraft.model.checkpoint import load_checkpoint
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
@@ -118,3 +119,23 @@ def test_episodes_of_some_tasks_keep_their_events():
     assert part.spans.tolist() == [[0, 100], [200, 100]]
     assert part.events.tolist() == [[50, 0], [250, 1]] and part.deeds.tolist() == [[260, 1]]
     assert TASK_INDEX["free"] not in part.sample(64, 4, 4, torch.Generator().manual_seed(0)).task.tolist()
+
+
+def test_dreams_along_clips_have_maps_of_blocks(tiny_checkpoint, monkeypatch):
+    """As in play; of a true past nothing that a map guesses is shown."""
+    world = load_checkpoint(tiny_checkpoint)
+    data = random_dataset(200, (4, 6), 8)
+    data.eyes[:] = torch.tensor([0.5, 70.0, 0.5, 0.0, 10.0]).double()
+    generator = torch.Generator().manual_seed(0)
+    clips = data.sample(2, 4, 4, generator)
+    asked, looked = [], Guesser.look_ahead
+
+    def noting(self, places, *, given=False):
+        asked.append(given)
+        looked(self, places, given=given)
+        assert all(place.eye is None or place.blocks.centre is not None for place in places)
+
+    monkeypatch.setattr(Guesser, "look_ahead", noting)
+    for _ in dream_along(world.dit, world.guesser, clips, torch.tensor([1, 3]), generator, steps=1):
+        pass
+    assert asked == [True, True, False, True, False, True, False, False]
