@@ -85,8 +85,6 @@ class DiTConfig:
     """Width of the convolutions that draw what the hand has changed (touch.py), of which heads are told; 0 has none."""
     hand_told: bool = False
     """Tell the heads what the hand has changed also where no touch draws it."""
-    kinds_told: int = 0
-    """Kinds of blocks, of which the heads are told what the hand digs and places; 0 tells them of none."""
 
     def __post_init__(self) -> None:
         if self.width % self.head_size or self.head_size % 4:
@@ -184,10 +182,6 @@ class SpacetimeDiT(nn.Module):
             self.outcome_hand = None
             if config.touch_width or config.hand_told:
                 self.outcome_hand = nn.Linear(config.chunk * len(CHANGES) * AROUND, width, bias=False)
-            self.outcome_kind = None
-            if config.kinds_told:
-                told = config.chunk * len(CHANGES) * config.kinds_told
-                self.outcome_kind = nn.Linear(told, width, bias=False)
             self.outcome = nn.Linear(2 * width, config.chunk * (len(REWARD_BINS) + 1))
         self.init_weights()
 
@@ -211,8 +205,6 @@ class SpacetimeDiT(nn.Module):
             nn.init.zeros_(self.embed_place.weight)
         if self.heads and self.outcome_hand is not None:
             nn.init.zeros_(self.outcome_hand.weight)
-        if self.heads and self.outcome_kind is not None:
-            nn.init.zeros_(self.outcome_kind.weight)
         if self.refiner is not None:
             self.refiner.init_weights()
         if self.touch is not None:
@@ -330,7 +322,7 @@ class SpacetimeDiT(nn.Module):
         y = mean + spread * y
         outcomes = self.no_outcomes(x[:, 0])
         if self.heads and outcomes_wanted:
-            outcomes = self.outcomes(x[:, 0], c[:, 0], guess.changes, guess.kinds, (h // side, w // side))
+            outcomes = self.outcomes(x[:, 0], c[:, 0], guess.changes, (h // side, w // side))
         return Prediction(y, outcomes, keys, values)
 
     def all_layers(self, x: Tensor, c: Tensor, space: Tensor, cache: KVCache | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -391,19 +383,14 @@ class SpacetimeDiT(nn.Module):
         paid[..., REWARD_BINS.index(0.0)] = NEVER
         return Outcomes(paid, torch.full(shape, -NEVER, device=x.device))
 
-    def outcomes(
-        self, x: Tensor, condition: Tensor, changes: Tensor, kinds: Tensor, grid: tuple[int, int]
-    ) -> Outcomes:  # fmt: skip
+    def outcomes(self, x: Tensor, condition: Tensor, changes: Tensor, grid: tuple[int, int]) -> Outcomes:
         """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``, of a ``grid`` of tokens, and
-        what the hand ``changes (b, t, f, 2)``, and of which ``kinds`` (likewise) that is.
+        what the hand ``changes (b, t, f, 2)``.
         """
         tokens = self.outcome_token(rms_norm(x))
         if self.outcome_hand is not None:
             changed = rearrange(changed_places(changes, *grid), "b t f n e -> b t n (f e)")
             tokens = tokens + self.outcome_hand(changed.to(tokens.dtype))
-        if self.outcome_kind is not None:
-            which = F.one_hot(kinds.long().clamp(max=self.config.kinds_told), self.config.kinds_told + 1)[..., 1:]
-            tokens = tokens + self.outcome_kind(which.flatten(-3).to(tokens.dtype))[..., None, :]
         pooled = F.relu(tokens).square().mean(-2)
         logits = self.outcome(torch.cat([pooled, condition], -1))
         logits = rearrange(logits, "b t (f k) -> b t f k", f=self.config.chunk)

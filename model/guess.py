@@ -30,9 +30,6 @@ class Guess(NamedTuple):
     settled: Tensor
     """Where what the hand does is seen to already, ``(..., f, h, w, 1)``, 0 or 1; see handiwork.py. The touch draws the
     rest."""
-    kinds: Tensor
-    """Which kind of block that was, counted from 1, ``(..., f, 2)``; 0 where nothing was changed or nobody knows. Only
-    a map of blocks does (blockmap.py)."""
 
     def draw(self, noise: Tensor) -> Tensor:
         """Turn standard normal ``noise`` into a sample."""
@@ -48,8 +45,7 @@ class Guess(NamedTuple):
         mean = torch.zeros_like(chunks, dtype=torch.float32)
         changes = mean.new_zeros(*mean.shape[:-3], len(CHANGES))
         nowhere = torch.zeros_like(mean[..., :1])
-        spread = torch.ones_like(nowhere)
-        return cls(mean, spread, mean, changes, no_holds(changes), nowhere, torch.zeros_like(changes))
+        return cls(mean, torch.ones_like(nowhere), mean, changes, no_holds(changes), nowhere)
 
 
 def surprise(latents: Tensor, guess: Guess) -> Tensor:

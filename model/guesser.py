@@ -17,7 +17,6 @@ from latentcraft.model.actions import CHANGES
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.bank import Bank
 from latentcraft.model.beside import beside
-from latentcraft.model.blockmap import AIR
 from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import no_holds
 from latentcraft.model.depth import DepthNet
@@ -371,7 +370,6 @@ class Guesser:
         changes = changes.nan_to_num() * has_actions[:, None, None]
         holds, doubtful = self.holds(views, changes, spots, places), changes
         views = self.marked(places, views, actions, changes, before=True)
-        kinds = self.kinds(views, changes, holds, held, places)
         if held is not None and self.scene is not None and self.scene.matter is not None:
             views = self.made(self.scene.matter, views, holds, held, places)
             seen_to = torch.tensor([view is not None and view.worked is not None for view in views])
@@ -381,7 +379,7 @@ class Guesser:
             flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen, held)
         guess = judge(self.autoencoder, self.motion, last, found, flow, there, doubtful, certain(views, held, last))
-        return settled(doubted(guess, views), views)._replace(holds=holds, changes=changes, kinds=kinds)
+        return settled(doubted(guess, views), views)._replace(holds=holds, changes=changes)
 
     def made(
         self, net: MatterNet, views: Sequence[Views | None], holds: Tensor, held: Held,
@@ -414,27 +412,6 @@ class Guesser:
             if place is not None:
                 place.ahead = out[index]
         return out
-
-    def kinds(
-        self, views: Sequence[Views | None], changes: Tensor, holds: Tensor, held: Held | None,
-        places: Sequence[Place | None] | None,
-    ) -> Tensor:  # fmt: skip
-        """Return which kind of block hands dig or place in each frame, see :attr:`Guess.kinds`, before they do."""
-        kinds = torch.zeros_like(changes)
-        if self.scene is None or self.scene.completion is None:
-            return kinds
-        slots = self.scene.completion.placed.tolist()
-        for index, (place, view) in enumerate(zip(places or (), views, strict=False)):
-            if place is None or place.blocks is None or view is None:
-                continue
-            for frame, change in changes[index].nonzero().tolist():
-                told = holds[index, frame, change].cpu().numpy()
-                if CHANGES[change] == "dug" and not np.isnan(told[0]):
-                    cell = np.rint(told[:3] + view.eyes[frame, :3]).astype(np.int64)
-                    kinds[index, frame, change] = max(0, place.blocks.at(cell) - AIR)
-                elif CHANGES[change] == "placed" and held is not None and held.slots[index, frame] >= 0:
-                    kinds[index, frame, change] = slots[held.slots[index, frame]]
-        return kinds
 
     def marked(
         self, places: Sequence[Place | None] | None, views: Sequence[Views | None], actions: Tensor, changes: Tensor, *,

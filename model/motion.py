@@ -278,8 +278,7 @@ class Motion(ConvNet):
         correlation = LARGEST_CORRELATION * torch.sigmoid(certainty) * there[:, None, None, None, None]
         spread = torch.sqrt(1 - correlation.square())
         kept = correlation * Autoencoder.normalise(carried)
-        settled, kinds = torch.zeros_like(spread), torch.zeros_like(changes)
-        return Guess(correlation * moved, spread, kept, changes, no_holds(changes), settled, kinds)
+        return Guess(correlation * moved, spread, kept, changes, no_holds(changes), torch.zeros_like(spread))
 
 
     def judged_hand(self, shown: Tensor, hidden: Tensor, changes: Tensor) -> Tensor:

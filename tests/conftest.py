@@ -59,7 +59,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     autoencoder = Autoencoder(
         AutoencoderConfig(encoder_widths=widths, encoder_depths=depths, decoder_widths=widths, decoder_depths=depths)
     )
-    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6, touch_width=16, kinds_told=20))
+    dit = SpacetimeDiT(DiTConfig(width=32, depth=3, head_size=16, context=6, touch_width=16))
     motion = Motion(MotionConfig(width=16, fine_width=16, dilations=(1, 2), hand=True))
     for name, parameter in (*motion.named_parameters(), *dit.named_parameters()):
         if not parameter.any():

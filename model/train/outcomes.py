@@ -38,7 +38,7 @@ DENOISING = (1, 1, 1, 1, 2, 4)
 four."""
 DEED = 0.5
 """Reward of a tick from which on something was done for it, rather than come nearer to."""
-HEADS = ("outcome_token", "outcome_hand", "outcome_kind", "outcome")
+HEADS = ("outcome_token", "outcome_hand", "outcome")
 """Parts of the transformer that learn."""
 TOGETHER = 16
 """Clips that are dreamed at once."""
@@ -77,8 +77,6 @@ class Dreams(NamedTuple):
     """``(k, d)``."""
     changes: Tensor
     """What the hand does there, ``(k, f, 2)``."""
-    kinds: Tensor
-    """Of which kinds of blocks, ``(k, f, 2)``."""
     rewards: Tensor
     """``(k, f)``."""
     terminated: Tensor
@@ -92,14 +90,14 @@ class Dreams(NamedTuple):
 
 
 @contextmanager
-def overheard(dit: SpacetimeDiT) -> Iterator[list[tuple[Tensor, ...]]]:
-    """Note, as long as this is open, what ``dit`` asks its heads: features, condition, changes and kinds each time."""
-    asked: list[tuple[Tensor, ...]] = []
+def overheard(dit: SpacetimeDiT) -> Iterator[list[tuple[Tensor, Tensor, Tensor]]]:
+    """Note, as long as this is open, what ``dit`` asks its heads: features, condition and changes each time."""
+    asked: list[tuple[Tensor, Tensor, Tensor]] = []
     read = dit.outcomes
 
-    def noting(x: Tensor, condition: Tensor, changes: Tensor, kinds: Tensor, grid: tuple[int, int]) -> Outcomes:
-        asked.append((x, condition, changes, kinds))
-        return read(x, condition, changes, kinds, grid)
+    def noting(x: Tensor, condition: Tensor, changes: Tensor, grid: tuple[int, int]) -> Outcomes:
+        asked.append((x, condition, changes))
+        return read(x, condition, changes, grid)
 
     dit.outcomes = noting  # type: ignore[method-assign]
     try:
@@ -132,9 +130,9 @@ def gather(
         dreamed = torch.arange(length, device=device) >= first[:, None]
         valid = until_the_end(clips.terminated) & dreamed[..., None]
         counts = valid.any(-1)
-        features, *told = (torch.stack(part, 1)[counts].cpu() for part in zip(*seen, strict=True))
+        features, condition, changes = (torch.stack(part, 1)[counts].cpu() for part in zip(*seen, strict=True))
         truth = (part[counts].cpu() for part in (clips.rewards, clips.terminated, valid))
-        parts.append(Dreams(features, *told, *truth))
+        parts.append(Dreams(features, condition, changes, *truth))
     return Dreams(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -191,9 +189,8 @@ class OutcomesStage:
 
     def said(self, dreams: Dreams) -> Outcomes:
         """Return what the heads say, ``(k, f, ...)``."""
-        features, condition, changes, kinds = (part[:, None] for part in dreams[:4])
-        said = self.dit.outcomes(features, condition, changes, kinds, self.grid)
-        return Outcomes(*(part[:, 0] for part in said))
+        features, condition, changes = (part[:, None] for part in dreams[:3])
+        return Outcomes(*(part[:, 0] for part in self.dit.outcomes(features, condition, changes, self.grid)))
 
     @staticmethod
     def missed(said: Outcomes, dreams: Dreams) -> Tensor:

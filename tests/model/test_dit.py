@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT, place_features
-from latentcraft.model.guess import Guess
 
 CONFIG = DiTConfig(width=64, depth=6, head_size=32, context=8, refiner_width=16)
 
@@ -139,23 +138,3 @@ def test_hidden_actions_do_not_matter_and_known_ones_do():
     two = dit(latents, signal, step, actions + 1, has_actions=hidden).latents
     assert torch.equal(one[0], two[0])
     assert not torch.equal(one[1], two[1])
-
-
-def test_heads_are_told_which_kinds_of_blocks_hands_dig_and_place():
-    torch.manual_seed(0)
-    net = SpacetimeDiT(replace(CONFIG, kinds_told=5)).requires_grad_(False)
-    assert net.outcome_kind is not None and not net.outcome_kind.weight.any()  # goes on as one that was not told
-    torch.nn.init.normal_(net.outcome_kind.weight)
-    torch.nn.init.normal_(net.outcome.weight)
-    given = arguments()
-    guess = Guess.of_nothing(given[0][:, 0])
-    plain = net(*given, guess=guess)
-    kinds = torch.zeros_like(guess.kinds)
-    kinds[1, 3, 2, 0] = 4
-    told = net(*given, guess=guess._replace(kinds=kinds))
-    assert torch.equal(told.latents, plain.latents)
-    off = (told.outcomes.reward - plain.outcomes.reward).abs().flatten(2).amax(-1)
-    assert off[1, 3] > 0.01 and not off[0].any() and not off[1, [0, 1, 2, 4, 5]].any()
-    kinds[1, 3, 2, 0] = 3
-    other = net(*given, guess=guess._replace(kinds=kinds))
-    assert not torch.equal(other.outcomes.reward[1, 3], told.outcomes.reward[1, 3])

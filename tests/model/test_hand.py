@@ -15,13 +15,11 @@ from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.body import BodyConfig
 from latentcraft.model.camera import pixel_rays
 from latentcraft.model.cells import hold, no_holds
-from latentcraft.model.completion import CompletionConfig
 from latentcraft.model.depth import DepthConfig
 from latentcraft.model.dit import DiTConfig, SpacetimeDiT
 from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.hand import DUE, Grip, HandConfig, HandNet, work
-from latentcraft.model.held import Held
 from latentcraft.model.in_frame import AROUND, changed_places, hand_region, place_features
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import Motion, MotionConfig
@@ -281,29 +279,3 @@ def test_where_the_hand_works_is_told_from_where_it_looks():
     told = views.holds(changes, spots, 70.0)
     assert told[1, 0, :3].tolist() == [6.5, 7.5, 9] and np.array_equal(told[:, 1], holds[:, 1], equal_nan=True)
     assert np.isnan(views._replace(distances=np.full_like(distances, np.inf)).holds(changes, None, 70.0)).all()
-
-
-def test_the_map_says_which_kinds_hands_dig_and_place():
-    scene = Scene(SceneConfig(DepthConfig(widths=(8, 8, 8), depths=(1, 1, 1)), BodyConfig(width=16),
-                              completion=CompletionConfig(width=8, deep=16)))  # fmt: skip
-    assert scene.completion is not None
-    scene.completion.placed.copy_(torch.arange(9) + 5)
-    guesser = Guesser(*frozen(), scene)
-    place = guesser.place((32, 48))
-    assert place is not None and place.blocks is not None
-    eye, cell = np.array([0.5, 1.6, 0.5, 0.0, 0.0]), np.array([0, 1, 3])
-    place.blocks.follow(eye)
-    place.blocks.put(cell, 7 + 1)
-    shape = (4, 32, 48)
-    view = Views(np.zeros((*shape, 3), np.uint8), np.ones(shape, bool), *[np.ones(shape, np.float32)] * 2,
-                 eye[None].repeat(4, 0))  # fmt: skip
-    changes = torch.zeros(2, 4, 2)
-    changes[0, 1, 0] = changes[0, 2, 1] = changes[0, 3, 0] = changes[1, 0, 0] = 1
-    holds = no_holds(changes)
-    holds[0, 1, 0] = torch.from_numpy(hold(cell.astype(float), eye, 70.0))
-    holds[0, 3, 0] = torch.from_numpy(hold(cell + 1.0, eye, 70.0))  # nobody knows what is there
-    held = Held(np.array([[2] * 4, [0] * 4]), torch.zeros(2), None)
-    kinds = guesser.kinds([view, None], changes, holds, held, [place, None])
-    assert kinds[0, 1].tolist() == [7, 0] and kinds[0, 2].tolist() == [0, 7]
-    assert kinds.count_nonzero() == 2
-    assert not guesser.kinds([view], changes[:1], holds[:1], held, None).any()

@@ -85,7 +85,7 @@ def test_the_motion_loss_is_least_at_the_correlation():
     target = 0.6 * moved + 0.8 * fresh
     losses = {
         rho: motion_loss(
-            Guess(rho * moved, torch.full_like(moved, (1 - rho**2) ** 0.5), *[moved] * 5), target
+            Guess(rho * moved, torch.full_like(moved, (1 - rho**2) ** 0.5), moved, moved, moved, moved), target
         ).item()
         for rho in (0.4, 0.6, 0.8)
     }
