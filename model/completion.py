@@ -138,8 +138,8 @@ class CompletionNet(nn.Module):
         return self._looks
 
     def marks(self) -> Marks | None:
-        """Return what a hand's work looks like; None if nobody knows."""
-        if self._marks is None and self.config.marks and self.reach > 0:
+        """Return what a hand's work looks like; None if nobody has seen enough of it."""
+        if self._marks is None and self.config.marks and self.reach > 0 and self.lasts.any():
             dims, lasts = (part.float().cpu().numpy() for part in (self.dims, self.lasts))
             self._marks = Marks(dims, lasts, float(self.reach))
         return self._marks

@@ -8,6 +8,7 @@ from latentcraft.__main__ import main
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, HOTBAR_SLOTS
 from latentcraft.model.blockmap import FACES, TEXELS, BlockMap
 from latentcraft.model.camera import BOX, eyes_of, pixel_rays
+from latentcraft.model.completion import CompletionConfig, CompletionNet
 from latentcraft.model.episodes import list_episodes, read_all, read_blocks
 from latentcraft.model.evidence import corner_of
 from latentcraft.model.marks import NO_PART, NOTHING, PARTS, STAGES, Marks, Strike, mark, parts_of
@@ -164,3 +165,15 @@ def test_how_a_hand_swings_is_learned(recorded):
     assert placing and swing.tolist() == [[dip, -dip] for dip in true]
     nothing = learn_swing(recorded, torch.from_numpy(shape & False), torch.from_numpy(looks), SIZE)
     assert nothing[0].tolist() == [[0, 0]] and not nothing[1]
+
+
+def test_who_has_never_seen_blocks_break_marks_none():
+    net = CompletionNet(CompletionConfig(width=8, deep=16))
+    assert net.marks() is None
+    net.reach.fill_(4.5)  # dug a few times, but no kind often enough
+    assert net.marks() is None
+    net.lasts[3] = 8
+    found = net.marks()
+    assert found is not None and found.stage(7, 4) == 6
+    earlier = CompletionNet(CompletionConfig(width=8, deep=16, marks=False))
+    assert earlier.marks() is None and "dims" not in earlier.state_dict()
