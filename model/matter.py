@@ -161,9 +161,9 @@ class MatterNet(nn.Module):
         """Of the player's blocks, logarithms of what their colours are in a white light."""
         self.light = nn.Linear(width + 64, 3)
         self.aim = AimNet()
+        """Says where the hand works."""
         self._held: dict[tuple[tuple[int, int], int, int], tuple[np.ndarray, Tensor]] = {}
         self._around: dict[tuple[int, int], np.ndarray] = {}
-        """Says where the hand works."""
         height, wide = config.sprite[2:]
         self.register_buffer("sprites", torch.zeros(HOTBAR_SLOTS, 3, height, wide))
         self.register_buffer("shape", torch.zeros(height, wide))

@@ -230,7 +230,7 @@ class CompletionStage:
         self.device, self.ranks = device, ranks
         self.network = CompletionNet(config.model)
         if data is not None:
-            for name in TOLD:
+            for name in told_to(self.network):
                 getattr(self.network, name).copy_(getattr(data, name))
         self.network.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -285,19 +285,25 @@ class CompletionStage:
         return {name: value / count for name, value in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        told = {name: getattr(self.network, name) for name in TOLD}
+        told = {name: getattr(self.network, name) for name in told_to(self.network)}
         return {**self.optimizer.state_dict(), **told}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
         for net in (self.network, self.average):
-            for name in TOLD:
-                getattr(net, name).copy_(state[name])
+            for name in told_to(net):
+                if name in state:  # earlier versions knew nothing of marks
+                    getattr(net, name).copy_(state[name])
 
     def result(self) -> CompletionNet:
         """Return the averaged network in evaluation mode."""
         self.optimizer.copy_average_to(self.average)
         return self.average
+
+
+def told_to(net: CompletionNet) -> list[str]:
+    """Return which of :data:`TOLD` a net has, see :attr:`CompletionConfig.marks`."""
+    return [name for name in TOLD if hasattr(net, name)]
 
 
 def turned(seen: Tensor, quarter: int, mirror: bool) -> Tensor:

@@ -383,7 +383,8 @@ class MatterStage:
         self.optimizer.load_state_dict(state)
         for net in (self.network, self.average):
             net.show_in_hand(state["shape"], state["looks"])
-            net.take_swing(state["swing"], placing=state["placing_swings"])
+            if "swing" in state:  # earlier versions did not learn it
+                net.take_swing(state["swing"], placing=state["placing_swings"])
             net.to(self.device)
 
     def result(self) -> MatterNet:

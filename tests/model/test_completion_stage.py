@@ -1,5 +1,7 @@
 """The map of blocks learns from recorded blocks, and what it learns from is what was recorded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,19 @@ def test_it_learns_and_goes_on_where_it_stopped(surveyed, tmp_path):
         other.train_step(step, 30)
     again = other.result().state_dict()
     assert all(torch.equal(part, again[name]) for name, part in trained.state_dict().items())
+
+
+def test_nets_without_marks_and_states_from_before_there_were_any_go_on(surveyed):
+    plain = CompletionStageConfig(batch=2, model=replace(SMALL, marks=False))
+    stage = CompletionStage(plain, surveyed, surveyed, seed=0, dtype=torch.float32)
+    stage.train_step(0, 10)
+    state = stage.state_dict()
+    assert "dims" not in state and torch.equal(state["palette"], surveyed.palette)
+    config = CompletionStageConfig(batch=2, model=SMALL)
+    later = CompletionStage(config, surveyed, surveyed, seed=0, dtype=torch.float32)
+    later.load_state_dict(state)
+    assert torch.equal(later.result().palette, surveyed.palette)
+    assert torch.equal(later.result().dims, surveyed.dims)
 
 
 def test_a_map_is_made_of_what_the_net_says():
