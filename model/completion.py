@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from latentcraft.errors import UserError
 from latentcraft.model.actions import HOTBAR_SLOTS
-from latentcraft.model.blockmap import AIR, FACES, GUESSED, KIND, TEXELS, BlockMap, Looks
+from latentcraft.model.blockmap import FACES, BlockMap, Looks
+from latentcraft.model.blockrays import KIND, TEXELS
 from latentcraft.model.camera import BOX
 from latentcraft.model.evidence import BELOW, EVIDENCE, corner_of, evidence
 from latentcraft.model.marks import PARTS, STAGES, Marks
 from latentcraft.model.memory import Memory
 from latentcraft.model.points import compiled
+from latentcraft.model.relief import AIR, GUESSED
 
 FOLD = 2
 """Cells a side that are folded into channels."""
@@ -37,7 +39,7 @@ class CompletionConfig:
     """Shape of the net."""
 
     kinds: int = 20
-    """Kinds of blocks; 0 is air. A map holds :data:`latentcraft.model.blockmap.KIND` at most."""
+    """Kinds of blocks; 0 is air. A map holds :data:`latentcraft.model.blockrays.KIND` at most."""
     width: int = 48
     """Channels, of 2 x 2 x 2 cells each."""
     deep: int = 96

@@ -14,29 +14,21 @@ import torch
 from torch import Tensor
 
 from latentcraft.model.actions import CHANGES
+from latentcraft.model.at_work import changed_by, made, marked
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.bank import Bank
 from latentcraft.model.beside import beside
-from latentcraft.model.camera import pixel_rays
-from latentcraft.model.cells import no_holds
+from latentcraft.model.compose import compose
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.hand import HandNet
-from latentcraft.model.handiwork import certain, changed_cells, settled, worked
+from latentcraft.model.handiwork import certain, settled
 from latentcraft.model.held import Held, in_hand
-from latentcraft.model.matter import MatterNet
-from latentcraft.model.motion import Flow, Found, Motion, judge, sample
+from latentcraft.model.motion import Flow, Motion, judge
+from latentcraft.model.place import Place, views_of
 from latentcraft.model.points import POOL
 from latentcraft.model.recall import doubted, foresee, recall
-from latentcraft.model.scene import (
-    Place,
-    Scene,
-    Seen,
-    predicted_changes,
-    predicted_eyes,
-    strayed,
-    views_of,
-)
+from latentcraft.model.scene import Scene, Seen, predicted_changes, predicted_eyes, strayed
 from latentcraft.model.views import Views
 
 LOOKED_AT = 16
@@ -368,118 +360,15 @@ class Guesser:
             changes = torch.zeros(*actions.shape[:2], len(CHANGES), device=picture.device)
         # Who does not know the actions is not told what they did either.
         changes = changes.nan_to_num() * has_actions[:, None, None]
-        holds, doubtful = self.holds(views, changes, spots, places), changes
-        views = self.marked(places, views, actions, changes, before=True)
+        holds, doubtful = changed_by(self.scene, views, changes, spots, places), changes
+        views = marked(self.scene, places, views, actions, changes, before=True)
         if held is not None and self.scene is not None and self.scene.matter is not None:
-            views = self.made(self.scene.matter, views, holds, held, places)
+            views = made(self.scene, self.scene.matter, views, holds, held, places)
             seen_to = torch.tensor([view is not None and view.worked is not None for view in views])
             doubtful = torch.where(seen_to.to(changes.device)[:, None, None], 0.0, changes)
-        views = self.marked(places, views, actions, changes, before=False)
+        views = marked(self.scene, places, views, actions, changes, before=False)
         if flow is None:
             flow = self.motion.find_flow(picture, last, actions, has_actions)
         found = compose(picture, flow, views, seen, held)
         guess = judge(self.autoencoder, self.motion, last, found, flow, there, doubtful, certain(views, held, last))
         return settled(doubted(guess, views), views)._replace(holds=holds, changes=changes)
-
-    def made(
-        self, net: MatterNet, views: Sequence[Views | None], holds: Tensor, held: Held,
-        places: Sequence[Place | None] | None,
-    ) -> list[Views | None]:  # fmt: skip
-        """Return ``views`` with what hands make in them; see :meth:`judged`."""
-        out = list(views)
-        told = ~holds[..., 0].isnan().cpu().numpy()
-        for index in np.flatnonzero(told.any((1, 2))).tolist():
-            view, place = views[index], None if places is None else places[index]
-            if view is None:
-                continue
-            hold = holds[index].cpu().numpy()
-            behind = None
-            if place is not None:
-                dug = changed_cells(hold, view.eyes, "dug")
-                for cell in dug:
-                    place.memory.carve(cell)
-                    place.make(cell, 0)
-                if self.scene is not None and self.scene.completion is not None:
-                    block = int(self.scene.completion.placed[max(0, int(held.slots[index][-1]))])
-                    for cell in changed_cells(hold, view.eyes, "placed") if block else ():
-                        place.make(cell, block)
-                if dug or place.blocks is not None:
-                    views_of([place], view.eyes[None])
-                    behind = place.guess_ahead()
-            height, width = view.known.shape[1:]
-            rays = pixel_rays(height, width, float(hold[told[index]][0, 5]))
-            out[index] = worked(net, view, hold, held.slots[index], rays, behind)
-            if place is not None:
-                place.ahead = out[index]
-        return out
-
-    def marked(
-        self, places: Sequence[Place | None] | None, views: Sequence[Views | None], actions: Tensor, changes: Tensor, *,
-        before: bool,
-    ) -> list[Views | None]:  # fmt: skip
-        """Return ``views``, which are :attr:`Place.ahead`, with frames that show hands at work: all ``before`` the
-        first in which they change something, or the others.
-        """
-        out = list(views)
-        aim = None if self.scene is None or self.scene.matter is None else self.scene.matter.aim
-        for index, place in enumerate(places or ()):
-            if place is not None and views[index] is not None:
-                acted, done = actions[index].float().cpu().numpy(), changes[index].any(-1).cpu().numpy()
-                first = int(done.argmax()) if done.any() else len(done)
-                out[index] = place.mark(range(first) if before else range(first, len(done)), acted, aim)
-        return out
-
-    def holds(
-        self, views: Sequence[Views | None], changes: Tensor, spots: Tensor | None,
-        places: Sequence[Place | None] | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Return which cells the hand changes in each of ``views``, ``(k, f, 2, 6)``; see :meth:`Views.holds`."""
-        holds = no_holds(changes)
-        for index, view in enumerate(views):
-            if view is not None and self.scene is not None and changes[index].any():
-                where = None if spots is None else spots[index].cpu().numpy()
-                lens, matter = self.scene.config.depth.field_of_view, self.scene.matter
-                aim = None if matter is None else matter.aim
-                place = None if places is None else places[index]
-                blocks = None if place is None else place.blocks
-                holds[index] = torch.from_numpy(view.holds(changes[index].cpu().numpy(), where, lens, aim, blocks))
-        return holds
-
-
-def compose(
-    picture: Tensor, flow: Flow, views: Sequence[Views | None], seen: Seen | None, held: Held | None = None
-) -> Found:  # fmt: skip
-    """Return the coming pictures as far as they are known.
-
-    Args:
-        picture: the last frames, ``(k, 3, H, W)``.
-        flow: where the motion net looks in them.
-        views: what is remembered of the coming ones.
-        seen: depth of the last frames; what moves with the lens stays where it was.
-        held: what is in the hand, where that changes.
-    """
-    moved, inside = sample(picture, flow.flow)
-    remembered = torch.zeros_like(inside)
-    coarseness = torch.ones(inside.shape, device=inside.device)
-    if seen is not None and any(view is not None for view in views):
-        shape = inside.shape[1:]
-        empty = np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.bool_), np.ones(shape, np.float32)
-        parts = [empty if view is None else (view.pictures, view.known, view.coarseness) for view in views]
-        pixels, known, coarse = (
-            torch.from_numpy(np.stack(part)).to(picture.device) for part in zip(*parts, strict=True)
-        )
-        attached = torch.from_numpy(seen.distances == 0).to(picture.device)[:, None]
-        any_view = torch.tensor([view is not None for view in views], device=picture.device)[:, None, None, None]
-        attached = attached & any_view
-        if held is not None and held.around is not None:  # what is behind it may come into view
-            around = torch.from_numpy(held.around).to(picture.device)[:, None]
-            attached, inside = attached & ~around, inside & ~around
-        remembered, coarseness = known & ~attached, torch.where(known, coarse, 1.0)
-        shown = pixels.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-        moved = torch.where(remembered[:, :, None], shown, moved)
-        moved = torch.where(attached[:, :, None], picture[:, None], moved)
-        inside = inside | remembered | attached
-    if held is not None and held.new is not None:
-        moved, hand = held.shown_in(moved), torch.from_numpy(held.new).to(picture.device)
-        inside, remembered = inside | hand, remembered & ~hand
-    return Found(moved, inside, remembered, coarseness)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
 from latentcraft.model.matter import MatterNet
-from latentcraft.model.scene import UNKNOWN, Place
+from latentcraft.model.place import UNKNOWN, Place
 
 STRANGE = 0.3
 """Difference (of 2) from which on what is in the hand is none of the player's blocks."""
@@ -24,7 +24,7 @@ class Held(NamedTuple):
     """What is in the hands of some worlds in the coming chunk."""
 
     slots: np.ndarray
-    """Which of the player's blocks, ``int64 (k, f)``; :data:`latentcraft.model.scene.UNKNOWN` where nobody knows."""
+    """Which of the player's blocks, ``int64 (k, f)``; :data:`latentcraft.model.place.UNKNOWN` where nobody knows."""
     looks: Tensor
     """How that looks in the hand, ``(k, f, 3, H, W)``; anything where nothing is shown."""
     new: np.ndarray | None

@@ -11,10 +11,11 @@ import numpy as np
 
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES
 from latentcraft.model.aim import AimNet
-from latentcraft.model.blockmap import AIR, FACES, BlockMap
+from latentcraft.model.blockmap import FACES, BlockMap
 from latentcraft.model.camera import axes
 from latentcraft.model.cells import passage
 from latentcraft.model.points import compiled
+from latentcraft.model.relief import AIR
 from latentcraft.model.views import Views
 
 STAGES = 11

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from latentcraft.model.actions import CHANGES, HOTBAR_SLOTS
 from latentcraft.model.aim import AimNet, laid_out
-from latentcraft.model.blockmap import FACES, TEXELS
+from latentcraft.model.blockmap import FACES
+from latentcraft.model.blockrays import TEXELS
 from latentcraft.model.cells import slabs
 
 SAMPLES = 4

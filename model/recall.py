@@ -25,7 +25,8 @@ from latentcraft.model.camera import EYE_HEIGHT, SKY, axes, between
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.guess import Guess
 from latentcraft.model.memory import Memory, View, widened
-from latentcraft.model.scene import Drawn, Place, Views, views_of
+from latentcraft.model.place import Drawn, Place, views_of
+from latentcraft.model.views import Views
 
 LACKING = 0.1
 """Share of a view that nobody knows from which on a place is looked up."""

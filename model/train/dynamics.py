@@ -30,8 +30,9 @@ from latentcraft.model.objective import (
     worn,
 )
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.place import NEWS
 from latentcraft.model.sampler import commit, denoise
-from latentcraft.model.scene import NEWS, Scene
+from latentcraft.model.scene import Scene
 from latentcraft.model.train.adversary import Adversary, AdversaryConfig
 from latentcraft.model.train.compiled import compiled
 from latentcraft.model.train.noised import Noised
@@ -86,7 +87,7 @@ class DynamicsStageConfig:
     """Share of clips drawn around ticks at which something was dug or placed, besides those that are by chance. A net
     that had seen few of them grew coloured rubbish round the crosshair within half a second of digging."""
     news_weight: float = 0.0
-    """Additional weight of the squared error wherever the truth is news (:data:`latentcraft.model.scene.NEWS`) to the
+    """Additional weight of the squared error wherever the truth is news (:data:`latentcraft.model.place.NEWS`) to the
     guess: something broke, was placed or came into view."""
     wear_share: float = 0.15
     """Share of clips whose context drifts in colour, and of those that blur, as long rollouts do."""

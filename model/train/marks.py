@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from latentcraft.model.actions import CHANGES
-from latentcraft.model.blockmap import AIR, FACES, TEXELS, TEXTURE, UNKNOWN, BlockMap
+from latentcraft.model.blockmap import FACES, BlockMap
+from latentcraft.model.blockrays import TEXELS, TEXTURE, UNKNOWN
 from latentcraft.model.camera import axes, focal_length, pixel_rays
 from latentcraft.model.cells import REACH, passage
 from latentcraft.model.episodes import Episode
 from latentcraft.model.marks import ATTACK, DUG, NO_PART, NOTHING, PARTS, STAGES, Marks, parts_of
+from latentcraft.model.relief import AIR
 
 PLACED = CHANGES.index("placed")
 STRUCK_EVERY, AIMED_EVERY = 3, 24

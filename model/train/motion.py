@@ -16,8 +16,9 @@ from torch import Tensor
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
 from latentcraft.model.checkpoint import digest
+from latentcraft.model.compose import compose
 from latentcraft.model.guess import Guess
-from latentcraft.model.guesser import Guesser, compose
+from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips, LatentDataset
 from latentcraft.model.motion import Motion, MotionConfig, judge, sample
 from latentcraft.model.objective import Wear, motion_loss, worn

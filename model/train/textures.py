@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latentcraft.model.blockmap import AIR, FACES, TEXELS, TEXTURE, BlockMap
+from latentcraft.model.blockmap import FACES, BlockMap
+from latentcraft.model.blockrays import TEXELS, TEXTURE
 from latentcraft.model.episodes import Episode
 from latentcraft.model.memory import Memory
+from latentcraft.model.relief import AIR
 
 NEAR = 6.0
 """Metres up to which textures are learned."""

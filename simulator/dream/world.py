@@ -16,9 +16,9 @@ from latentcraft.model.beside import beside, lanes, two_lanes
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
 from latentcraft.model.guess import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, expected_reward
+from latentcraft.model.place import Place
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
-from latentcraft.model.scene import Place
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.simulator.dream.context import Context, read_context
 from latentcraft.simulator.dream.noise import chunk_noise

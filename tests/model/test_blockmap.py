@@ -3,23 +3,14 @@
 import numpy as np
 import pytest
 
-from latentcraft.model import scene
-from latentcraft.model.blockmap import (
-    DRAWN_TO,
-    FACES,
-    MADE,
-    SETTLED,
-    SIDES,
-    TEXELS,
-    UNKNOWN,
-    BlockMap,
-    Looks,
-)
+from latentcraft.model import place as places
+from latentcraft.model.blockmap import FACES, SIDES, BlockMap, Looks
+from latentcraft.model.blockrays import DRAWN_TO, MADE, SETTLED, TEXELS, UNKNOWN
 from latentcraft.model.camera import BOX
 from latentcraft.model.evidence import corner_of, evidence
 from latentcraft.model.memory import Memory, View
+from latentcraft.model.place import Place
 from latentcraft.model.relief import AIR
-from latentcraft.model.scene import Place
 
 STONE, GRASS = 4, 2
 EYE = np.array([8.5, 20.5, 8.5, 0.0, 0.0])  # looks along +z
@@ -141,7 +132,7 @@ def test_a_place_keeps_what_stands_in_ones_way(blocks: BlockMap, monkeypatch):
     view = place.view(closer)
     middle = view.coarseness[12:20, 18:30]
     assert (middle > 1.5).all() and not view.mapped[12:20, 18:30].any()
-    monkeypatch.setattr(scene, "UPRIGHT", (1.0, 2.0))  # as if that were high up
+    monkeypatch.setattr(places, "UPRIGHT", (1.0, 2.0))  # as if that were high up
     assert place.view(closer).mapped[12:20, 18:30].all()
 
 

@@ -24,8 +24,8 @@ from latentcraft.model.episodes import list_episodes, read_blocks
 from latentcraft.model.evidence import EVIDENCE, corner_of, evidence
 from latentcraft.model.memory import Memory
 from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.place import Place
 from latentcraft.model.relief import AIR
-from latentcraft.model.scene import Place
 from latentcraft.model.train.completion import (
     CompletionStage,
     CompletionStageConfig,

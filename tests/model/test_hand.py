@@ -24,10 +24,12 @@ from latentcraft.model.in_frame import AROUND, changed_places, hand_region, plac
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
-from latentcraft.model.scene import Place, Scene, SceneConfig, Views, views_of
+from latentcraft.model.place import Place, views_of
+from latentcraft.model.scene import Scene, SceneConfig
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.hand import HandStage, HandStageConfig, agreement
 from latentcraft.model.train.motion import MotionStage, MotionStageConfig
+from latentcraft.model.views import Views
 
 TICKS = 6
 """Ticks a button has to be held in the game that is learned here."""

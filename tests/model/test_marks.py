@@ -6,14 +6,15 @@ import torch
 
 from latentcraft.__main__ import main
 from latentcraft.model.actions import ACTION_SIZE, BUTTON_INDEX, HOTBAR_SLOTS
-from latentcraft.model.blockmap import FACES, TEXELS, BlockMap
+from latentcraft.model.blockmap import FACES, BlockMap
+from latentcraft.model.blockrays import TEXELS
 from latentcraft.model.camera import BOX, eyes_of, pixel_rays
 from latentcraft.model.completion import CompletionConfig, CompletionNet
 from latentcraft.model.episodes import list_episodes, read_all, read_blocks
 from latentcraft.model.evidence import corner_of
 from latentcraft.model.marks import NO_PART, NOTHING, PARTS, STAGES, Marks, Strike, mark, parts_of
+from latentcraft.model.place import Place
 from latentcraft.model.relief import AIR
-from latentcraft.model.scene import Place
 from latentcraft.model.train.marks import Marking
 from latentcraft.model.train.swing import learn_swing
 from latentcraft.model.train.textures import Textures

@@ -15,7 +15,7 @@ from latentcraft.model.handiwork import certain, changed_cells, settled, worked
 from latentcraft.model.held import Held, in_hand, phases_of
 from latentcraft.model.matter import FACES, TEXELS, MatterConfig, MatterNet, crossings, overview, surroundings
 from latentcraft.model.memory import Memory
-from latentcraft.model.scene import UNKNOWN, Place
+from latentcraft.model.place import UNKNOWN, Place
 from latentcraft.model.views import DRAWN, OPEN, Views
 from latentcraft.simulator.fidelity.reference import Reference
 from latentcraft.simulator.protocol import Start

@@ -10,7 +10,7 @@ from latentcraft.model.guess import Guess, surprise
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.motion import Motion, MotionConfig, sample
 from latentcraft.model.objective import motion_loss
-from latentcraft.model.scene import NEWS
+from latentcraft.model.place import NEWS
 from latentcraft.model.train.motion import photometric_loss
 
 TINY = MotionConfig(chunk=2, channels=8, width=16, fine_width=16, dilations=(1, 2))

@@ -22,7 +22,7 @@ from latentcraft.model.recall import (
     sky_gain,
     stepped,
 )
-from latentcraft.model.scene import Views
+from latentcraft.model.views import Views
 
 SIZE = (32, 48)
 NOBODY = torch.zeros(0, dtype=torch.int32)

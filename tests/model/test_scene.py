@@ -17,9 +17,10 @@ from latentcraft.model.dit import before
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.motion import Motion, MotionConfig
 from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.place import views_of
 from latentcraft.model.relief import LEVELS, LINES, LOWEST, Nearby
 from latentcraft.model.relief import SIZE as BOX
-from latentcraft.model.scene import Scene, SceneConfig, strayed, views_of
+from latentcraft.model.scene import Scene, SceneConfig, strayed
 from latentcraft.model.train.body import BodyStage, BodyStageConfig, back_on, events, lesson
 from latentcraft.model.train.depth import DepthData, DepthStage, DepthStageConfig, log_distance
 from latentcraft.model.train.survey import BodyData, survey
