@@ -103,7 +103,7 @@ def read_run(path: Path) -> Run:
         UserError: it holds no training, or one that has not come to a validation yet.
     """
     from latentcraft.configs.schema import build
-    from latentcraft.model.train.run import TrainConfig
+    from latentcraft.model.train.config import TrainConfig
     from latentcraft.model.train.sizes import sizes
 
     try:

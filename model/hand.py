@@ -57,6 +57,20 @@ class Grip(NamedTuple):
         return cls(hidden, hidden.new_zeros(hands, len(CHANGES)), hidden.new_zeros(hands, len(CHANGES)))
 
 
+def middle_of(latents: Tensor, window: int) -> Tensor:
+    """Cut the middle out of pictures ``(..., h, w, c)``, zeros beyond their border; ``(..., window, window, c)``."""
+    for axis in (-3, -2):
+        size = latents.shape[axis]
+        if size < window:
+            before = (window - size) // 2
+            pad = [0] * (2 * -axis)
+            pad[-2:] = [before, window - size - before]
+            latents = F.pad(latents, pad)
+        else:
+            latents = latents.narrow(axis, (size - window) // 2, window)
+    return latents
+
+
 class HandNet(nn.Module):
     """A GRU over ticks, from the middle of the last picture, the action and the last event to the coming event."""
 
@@ -73,17 +87,7 @@ class HandNet(nn.Module):
 
     def middle(self, latents: Tensor) -> Tensor:
         """Cut the middle out of pictures ``(..., h, w, c)``, zeros beyond their border; ``(..., window**2 * c)``."""
-        window = self.config.window
-        for axis in (-3, -2):
-            size = latents.shape[axis]
-            if size < window:
-                before = (window - size) // 2
-                pad = [0] * (2 * -axis)
-                pad[-2:] = [before, window - size - before]
-                latents = F.pad(latents, pad)
-            else:
-                latents = latents.narrow(axis, (size - window) // 2, window)
-        return latents.flatten(-3)
+        return middle_of(latents, self.config.window).flatten(-3)
 
     def forward(self, middle: Tensor, actions: Tensor, before: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Go through ticks.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.completion import CompletionConfig, CompletionNet
+from latentcraft.model.deeds import DeedConfig, DeedNet
 from latentcraft.model.depth import DepthConfig, DepthNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
 from latentcraft.model.matter import MatterConfig, MatterNet
@@ -42,6 +43,8 @@ class SceneConfig:
     """Of the net that says what changed cells look like; None where they do not tell where that was."""
     completion: CompletionConfig | None = None
     """Of the net that makes a map of blocks; None where they do not tell of blocks."""
+    deeds: DeedConfig | None = None
+    """Of the net that says what deeds pay; None where no task pays for deeds only."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
@@ -49,11 +52,12 @@ class SceneConfig:
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
         }
-        hand, matter, completion = (values.get(name) for name in ("hand", "matter", "completion"))
+        hand, matter, completion, deeds = (values.get(name) for name in ("hand", "matter", "completion", "deeds"))
         return cls(
             DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand),
             None if matter is None else MatterConfig.from_dict(matter),
             None if completion is None else CompletionConfig(**EARLIER_MAP | completion),
+            None if deeds is None else DeedConfig(**deeds),
         )  # fmt: skip
 
 
@@ -67,16 +71,17 @@ class Scene(nn.Module):
         self.hand = None if config.hand is None else HandNet(config.hand)
         self.matter = None if config.matter is None else MatterNet(config.matter)
         self.completion = None if config.completion is None else CompletionNet(config.completion)
+        self.deeds = None if config.deeds is None else DeedNet(config.deeds)
 
     @classmethod
     def of(
         cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype, matter: MatterNet | None = None,
-        completion: CompletionNet | None = None,
+        completion: CompletionNet | None = None, deeds: DeedNet | None = None,
     ) -> "Scene":  # fmt: skip
         """Join trained nets, in evaluation mode and one number format; see :meth:`cast`."""
         config = SceneConfig(
             depth.config, body.config, None if hand is None else hand.config, None if matter is None else matter.config,
-            None if completion is None else completion.config,
+            None if completion is None else completion.config, None if deeds is None else deeds.config,
         )  # fmt: skip
         scene = cls(config).cast(dtype)
         scene.depth.load_state_dict(depth.state_dict())
@@ -87,15 +92,17 @@ class Scene(nn.Module):
             scene.matter.load_state_dict(matter.state_dict())
         if scene.completion is not None and completion is not None:
             scene.completion.load_state_dict(completion.state_dict())
+        if scene.deeds is not None and deeds is not None:
+            scene.deeds.load_state_dict(deeds.state_dict())
         scene.depth.channels_last()
         return scene.requires_grad_(False).eval()
 
     def cast(self, dtype: torch.dtype) -> "Scene":
-        """Put the nets into a number format, all but body, hand and matter, which stay in fp32."""
+        """Put the nets into a number format, all but body, hand, matter and deeds, which stay in fp32."""
         self.depth.to(dtype)
         if self.completion is not None:
             self.completion.to(dtype)
-        for small in (self.body, self.hand, self.matter):
+        for small in (self.body, self.hand, self.matter, self.deeds):
             if small is not None:
                 small.float()
         return self

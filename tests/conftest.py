@@ -47,6 +47,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from latentcraft.model.body import BodyConfig
     from latentcraft.model.checkpoint import WorldModel, save_checkpoint
     from latentcraft.model.completion import CompletionConfig
+    from latentcraft.model.deeds import DeedConfig
     from latentcraft.model.depth import DepthConfig
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
     from latentcraft.model.hand import HandConfig
@@ -70,8 +71,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     matter = MatterConfig(
         width=16, channels=8, sprite=(22, 38, 8, 8), frame_size=(32, 48), swing=3, placing_swings=True
     )
-    completion = CompletionConfig(width=8, deep=16)
-    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion))
+    completion, deeds = CompletionConfig(width=8, deep=16), DeedConfig(width=8, features=8)
+    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion, deeds))
+    assert scene.deeds is not None
+    scene.deeds.by_deeds[[1, 4]] = True  # chop and build
     assert scene.matter is not None and scene.completion is not None
     # Everything is air until a hand places something: what a random net says would hang on the last bits of pictures.
     torch.nn.init.zeros_(scene.completion.final.weight)

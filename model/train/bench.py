@@ -11,8 +11,8 @@ from latentcraft.model.dit import SpacetimeDiT
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.motion import Motion
 from latentcraft.model.precision import fast_dtype
+from latentcraft.model.train.config import TrainConfig
 from latentcraft.model.train.dynamics import DynamicsStage, DynamicsStageConfig
-from latentcraft.model.train.run import TrainConfig
 from latentcraft.model.train.sizes import train_flops
 
 

@@ -61,6 +61,9 @@ class CompletionStageConfig:
     """The same for brightness: another hour, other weather."""
     unseen_weight: float = 0.15
     """Weight of cells of which nothing is remembered."""
+    beside_weight: float = 0.6
+    """Weight of those among them that are right beside something remembered: they are what a hand lays open, and what
+    comes into view first. A trunk goes on where its next block was not seen."""
     surface_weight: float = 3.0
     """Weight of cells in which something is remembered, beside 1 of those that were only looked through: a trunk that
     stands among many of these is not to go under."""
@@ -257,19 +260,22 @@ class CompletionStage:
         """Return the mean cross-entropy, weighted."""
         loss = F.cross_entropy(network(seen), blocks.long(), reduction="none")
         told = (seen[:, 0] > 0) | (seen[:, 9] > 0)
-        weight = torch.where(told, 1.0, self.config.unseen_weight)
-        weight = torch.where(seen[:, 0] > 0, self.config.surface_weight, weight)
+        surface = seen[:, 0] > 0
+        weight = torch.where(is_beside(surface), self.config.beside_weight, self.config.unseen_weight)
+        weight = torch.where(told, 1.0, weight)
+        weight = torch.where(surface, self.config.surface_weight, weight)
         return (loss * weight).sum() / weight.sum()
 
     @torch.no_grad()
     def validate(self, step: int, directory: Path) -> dict[str, float]:
         """Of held-out boxes: entropy; of cells of which something is remembered, the share that is rightly called air
         or not, and of the blocks among them the share whose kind is right; and how often a cell that counts as known
-        is rightly known, among those seen and all.
+        is rightly known, among those seen and all; and of the blocks of which nothing is remembered, but right beside
+        something, the share whose kind is right.
         """
         del step, directory
         assert self.held_out is not None
-        sums = {name: 0.0 for name in ("loss", "solid", "kind", "seen", "known")}
+        sums = {name: 0.0 for name in ("loss", "solid", "kind", "seen", "known", "beside")}
         boxes, count = self.held_out.boxes, 0
         for some in torch.arange(len(boxes.blocks)).split(self.config.batch):
             seen, blocks = restored(boxes.seen[some].to(self.device)), boxes.blocks[some].to(self.device).long()
@@ -280,6 +286,8 @@ class CompletionStage:
             surface = (seen[:, 0] > 0.2) & (blocks > 0)
             sums["kind"] += (best == blocks)[surface].float().mean().item()
             sums["seen"] += (best == blocks)[sure & told].float().mean().item()
+            beside = is_beside(seen[:, 0] > 0) & ~told & (blocks > 0)
+            sums["beside"] += (best == blocks)[beside].float().mean().item()
             sums["known"] += (best == blocks)[sure].float().mean().item()
             count += 1
         return {name: value / count for name, value in sums.items()}
@@ -299,6 +307,12 @@ class CompletionStage:
         """Return the averaged network in evaluation mode."""
         self.optimizer.copy_average_to(self.average)
         return self.average
+
+
+def is_beside(surface: Tensor) -> Tensor:
+    """Return which cells touch one of a ``surface``, ``bool (k, *BOX)`` both, or are one."""
+    beside: Tensor = F.max_pool3d(surface[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
+    return beside
 
 
 def told_to(net: CompletionNet) -> list[str]:

@@ -25,8 +25,8 @@ from latentcraft.model.memory import Memory
 from latentcraft.model.motion import Motion
 from latentcraft.model.optimizer import MasterOptimizer
 from latentcraft.model.sampler import commit, denoise
+from latentcraft.model.train.config import TrainConfig
 from latentcraft.model.train.dynamics import NOT_MATRICES
-from latentcraft.model.train.run import TrainConfig
 
 SHARDS = 8
 """Processes between which a large training is thought to be shared."""

@@ -323,10 +323,13 @@ class DreamWorld:
             ),
             lambda: guesser.draw(shown[:, some:]),
         )
+        reward = outcomes.reward
+        if self.model.scene is not None and self.model.scene.deeds is not None:
+            reward = self.model.scene.deeds.settled(reward, self._last[rows], latents, guess.changes, task)
         decoded = late.frames if early is None else np.concatenate([early.frames, late.frames], 1)
         frames = guesser.show(decoded, latents, guess, places)
         return _Dreamed(
-            latents, outcomes.reward, outcomes.terminated, guess.spread, guess.changes, late.picture, spots, frames
+            latents, reward, outcomes.terminated, guess.spread, guess.changes, late.picture, spots, frames
         )  # fmt: skip
 
     def save(self, index: int = 0) -> WorldState:

@@ -9,8 +9,8 @@ from latentcraft.configs.compose import compose_config
 from latentcraft.model.checkpoint import WorldModel, load_checkpoint
 from latentcraft.model.dit import SpacetimeDiT
 from latentcraft.model.optimizer import MasterOptimizer
+from latentcraft.model.train.config import TrainConfig
 from latentcraft.model.train.dynamics import NOT_MATRICES
-from latentcraft.model.train.run import TrainConfig
 from latentcraft.model.train.sizes import bytes_of, sizes, training_bytes
 from latentcraft.simulator.dream.world import DreamWorld
 

@@ -24,10 +24,11 @@ from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
 from latentcraft.model.train import loop
 from latentcraft.model.train.adversary import AdversaryConfig
 from latentcraft.model.train.autoencoder import AutoencoderStageConfig
+from latentcraft.model.train.config import TrainConfig
 from latentcraft.model.train.dynamics import DynamicsStageConfig
 from latentcraft.model.train.motion import JUDGING, MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStageConfig
-from latentcraft.model.train.run import TrainConfig, main
+from latentcraft.model.train.run import main
 from latentcraft.model.train.touch import TouchStageConfig
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
