@@ -41,7 +41,7 @@ from latentcraft.model.in_frame import (
 from latentcraft.model.layer import Layer, rms_norm
 from latentcraft.model.motion import action_features
 from latentcraft.model.refiner import Refiner
-from latentcraft.model.streamed import can_stream, stream
+from latentcraft.model.streamed import can_stream, modulations, stream
 from latentcraft.model.tasks import TASKS
 from latentcraft.model.touch import Touch
 
@@ -126,10 +126,13 @@ class Told(NamedTuple):
     """``(b, g, t, d)``."""
     tokens: Tensor
     """What every patch is told, ``(b, 1, t, n, d)``."""
+    modulation: Tensor | None = None
+    """Of the layers, ``(b, g, t, layers, 6 * d)``, where it was made ahead."""
 
     def of_copy(self, copy: int) -> "Told":
         """Return that of one copy alone."""
-        return self._replace(condition=self.condition[:, copy : copy + 1])
+        modulation = None if self.modulation is None else self.modulation[:, copy : copy + 1]
+        return self._replace(condition=self.condition[:, copy : copy + 1], modulation=modulation)
 
 
 def patches(latents: Tensor, side: int) -> Tensor:
@@ -244,16 +247,20 @@ class SpacetimeDiT(nn.Module):
 
     def prepare(
         self, signal: Tensor, step: Tensor, actions: Tensor, has_actions: Tensor, task: Tensor, guess: Guess,
-        past: Tensor,
+        past: Tensor, *, ahead: bool = False,
     ) -> Told:  # fmt: skip
-        """Return what the net is told of chunks beside their latents; arguments as of :meth:`forward`."""
+        """Return what the net is told of chunks beside their latents; arguments as of :meth:`forward`. ``ahead`` makes
+        the layers' modulation, too.
+        """
         side, dtype = self.config.patch, self.final.weight.dtype
         known = torch.cat([patches(guess.mean[:, None], side), patches(guess.spread[:, None], side)], -1)
         tokens = self.embed_past(patches(past[:, None], side).to(dtype)) + self.embed_moved(known.to(dtype))
         if self.embed_place is not None:
             height, width = past.shape[-3] // side, past.shape[-2] // side
             tokens = tokens + self.embed_place(place_features(height, width, past.device).to(dtype))
-        return Told(self.conditioned(signal, step, actions, task, has_actions), tokens)
+        condition = self.conditioned(signal, step, actions, task, has_actions)
+        layers = cast(Sequence[Layer], self.layers)
+        return Told(condition, tokens, modulations(layers, condition) if ahead else None)
 
     def forward(
         self, latents: Tensor, signal: Tensor, step: Tensor, actions: Tensor, *, has_actions: Tensor | None = None,
@@ -302,7 +309,8 @@ class SpacetimeDiT(nn.Module):
         if cache is not None and can_stream(x, cache):
             assert t == 1 and g == 1, "streaming takes one chunk of one copy"
             layers = cast(Sequence[Layer], self.layers)
-            streamed = stream(layers, x[:, 0, 0], c[:, 0, 0], space, rope_angles(cache.length, size), cache)
+            modulation = modulations(layers, c) if told.modulation is None else told.modulation
+            streamed = stream(layers, x[:, 0, 0], modulation[:, 0, 0], space, rope_angles(cache.length, size), cache)
             x, keys, values = streamed.tokens.to(dtype).reshape(x.shape), streamed.keys, streamed.values
         else:
             x, keys, values = self.all_layers(x, c, space, cache)

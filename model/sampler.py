@@ -52,7 +52,7 @@ def denoise(
         task = torch.zeros(b, dtype=torch.int64, device=noise.device)
     held = actions[:, None]
     guess = guess.add_axis(1)
-    told = dit.prepare(signals, step, held, has_actions, task, guess, cache.last[:, None])
+    told = dit.prepare(signals, step, held, has_actions, task, guess, cache.last[:, None], ahead=not noise.is_cuda)
     z = guess.draw(temperature * noise.float()[:, None])[:, None]  # (b, 1, 1, f, h, w, c)
     for index in range(steps):
         signal = signals[:, index : index + 1]

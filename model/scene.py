@@ -25,7 +25,7 @@ from latentcraft.model.relief import Nearby
 
 TELEPORT = 8.0
 """Metres in one frame that nobody walks: the eye was put elsewhere, and what was remembered is of no use."""
-EARLIER_MAP = {"place": False, "marks": False}
+EARLIER_MAP = {"place": False, "marks": False, "one_by_one": False}
 """What maps of earlier checkpoints lack."""
 
 

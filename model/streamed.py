@@ -46,14 +46,14 @@ def can_stream(x: Tensor, cache: KVCache | None) -> bool:
 
 
 def stream(
-    layers: Sequence[Layer], x: Tensor, condition: Tensor, space: Tensor, time: Tensor, cache: KVCache
+    layers: Sequence[Layer], x: Tensor, modulation: Tensor, space: Tensor, time: Tensor, cache: KVCache
 ) -> Streamed:
     """Run the layers.
 
     Args:
         layers: of one width and head size.
         x: tokens ``(b, n, d)``.
-        condition: ``(b, d)``, see :meth:`latentcraft.model.dit.SpacetimeDiT.condition`.
+        modulation: of the layers, ``(b, layers, 6 * d)``, see :func:`modulations`.
         space: rotary angles of the tokens, ``(n, size / 2)``.
         time: of the worlds' chunks, ``(b, size / 2)``.
         cache: of finished chunks.
@@ -66,15 +66,14 @@ def stream(
     normal, mixed = (torch.empty(rows, width, dtype=dtype) for _ in range(2))
     split, scores = torch.empty(3, b * heads, n, size), torch.empty(b * heads, n, n)
     normal_bits, mixed_bits, added_bits = _bits(normal), _bits(mixed), _bits(torch.zeros_like(normal))
-    modulation = torch.stack([layer.modulation(condition) for layer in layers]).float().numpy()
-    modulation = modulation.reshape(len(layers), b, 6, width).transpose(0, 2, 1, 3)
+    told_of = modulation.float().numpy().reshape(b, len(layers), 6, width).transpose(1, 2, 0, 3)
     all_scales = torch.stack([part for layer in layers for part in (layer.q_scale, layer.k_scale)]).float()
     all_scales = all_scales.unflatten(0, (len(layers), 2)).mul(torch.tensor([[size**-0.5], [1.0]])).numpy()
     (cos, sin), (time_cos, time_sin) = _waves(space), _waves(time)
     lengths, parts = cache.length.numpy(), shares(b)
     head_parts = [(first * heads, last * heads) for first, last in parts]
     gate, at = np.zeros((b, width), np.float32), 0
-    for layer, told, scales in zip(layers, modulation, all_scales, strict=True):
+    for layer, told, scales in zip(layers, told_of, all_scales, strict=True):
         _each(parts, enter, tokens, added_bits, gate, told[0], told[1], normal_bits, n, shift)
         weights = packed(layer)
         qkv_bits = _bits(times(normal, weights[0]))
@@ -98,6 +97,14 @@ def stream(
     nothing = np.zeros_like(gate)
     _each(parts, enter, tokens, added_bits, gate, nothing, nothing, normal_bits, n, shift)
     return Streamed(torch.from_numpy(tokens), new[0], new[1])
+
+
+def modulations(layers: Sequence[Layer], condition: Tensor) -> Tensor:
+    """Return what ``condition (..., d)``, see :meth:`latentcraft.model.dit.SpacetimeDiT.condition`, makes of all
+    layers' adaLN parameters, ``(..., layers, 6 * d)``. For one chunk these products are mostly the reading of their
+    matrices, so those of all denoising steps are made at once.
+    """
+    return torch.stack([layer.modulation(condition) for layer in layers], -2)
 
 
 def packed(layer: Layer) -> Sequence[Tensor]:

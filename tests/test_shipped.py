@@ -5,7 +5,7 @@ import pytest
 
 from latentcraft.agents.learning.policy import load_policy_file
 from latentcraft.agents.players import AUTOPILOT, make_player
-from latentcraft.model.actions import YAW, noop
+from latentcraft.model.actions import BUTTON_INDEX, YAW, noop
 from latentcraft.model.checkpoint import SHIPPED, load_checkpoint
 from latentcraft.model.shipped import AUTOPILOT as AUTOPILOT_FILE
 from latentcraft.simulator.dream.world import DreamWorld
@@ -106,3 +106,17 @@ def test_the_autopilot_plays_the_dream_by_what_it_sees_and_the_same_again():
     assert len(np.unique(actions[:, 0], axis=0)) >= 4  # it does not stand, nor hold one move
     saved = load_policy_file(AUTOPILOT_FILE)
     assert saved.provenance["loss"] < saved.provenance["guessing"]  # on episodes it did not learn from
+
+
+def test_felling_pays_in_the_dream_as_in_the_reference_and_digging_does_not():
+    """Of the first held-out games of chop, those in which striking ahead fells a log, and as many where it digs."""
+    trees, others = [900004, 900005, 900009, 900012, 900013, 900015], [900002, 900014, 900020, 900026, 900027, 900028]
+    strike = noop(len(trees + others), 4)
+    strike[..., BUTTON_INDEX["attack"]] = 1
+    paid = {}
+    for world in (DreamWorld(num_worlds=12, task="chop", frames="last"), VoxelWorld(num_worlds=12, task="chop")):
+        world.reset([Start(seed=seed) for seed in trees + others])
+        paid[world.spec.name] = sum(world.step(strike).rewards.sum(1) for _ in range(6))
+    assert paid["voxel"].tolist() == [1] * 6 + [0] * 6
+    assert (paid["dream"][:6] > 0.5).sum() >= 3
+    assert (paid["dream"][6:] < 0.5).sum() >= 5 and paid["dream"][6:].mean() < 0.25 < paid["dream"][:6].mean()

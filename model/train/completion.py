@@ -19,7 +19,7 @@ from tqdm import tqdm
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
 from latentcraft.model.camera import BOX, eyes_of
-from latentcraft.model.completion import CompletionConfig, CompletionNet
+from latentcraft.model.completion import CompletionConfig, CompletionNet, is_beside
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.episodes import Episode, read_all, read_blocks, read_distances
 from latentcraft.model.evidence import corner_of, evidence
@@ -39,6 +39,8 @@ TOLD = ("palette", "lit", "placed", "dims", "lasts", "reach")
 """What the net is told of kinds and need not learn."""
 CHUNK = 4
 """Ticks between remembered pictures."""
+MOST_WEIGHT = 4.0
+"""Of a rare kind beside the commonest one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class CompletionStageConfig:
     surface_weight: float = 3.0
     """Weight of cells in which something is remembered, beside 1 of those that were only looked through: a trunk that
     stands among many of these is not to go under."""
+    rarity: float = 0.5
+    """How much more rare kinds weigh: (share of the commonest kind / share of theirs) to this power, at most
+    :data:`MOST_WEIGHT`. Of a trunk there are few cells, and most of what was seen there says air."""
     model: CompletionConfig = field(default_factory=CompletionConfig)
     """Shape of the network."""
     optimizer: OptimizerConfig = field(
@@ -235,10 +240,21 @@ class CompletionStage:
         if data is not None:
             for name in told_to(self.network):
                 getattr(self.network, name).copy_(getattr(data, name))
+        self.weights = torch.ones(config.model.kinds, device=device)
+        if data is not None:
+            self.weights = kind_weights(data.boxes, config.model.kinds, config.rarity).to(device)
         self.network.to(device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         every = tuple(name for name, _ in self.network.named_parameters())
         self.optimizer = MasterOptimizer(self.network, config.optimizer, not_matrices=every, peers=ranks)
+
+    @property
+    def gathered(self) -> frozenset[str]:
+        """Buffers that were filled from the recordings."""
+        if self.data is None:
+            return frozenset()
+        marks = {"dims", "lasts", "reach"} if self.data.reach > 0 and self.data.lasts.any() else set[str]()
+        return frozenset({"palette", "lit", "placed"} | marks)
 
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         config, share = self.config, self.ranks.share
@@ -263,7 +279,7 @@ class CompletionStage:
         surface = seen[:, 0] > 0
         weight = torch.where(is_beside(surface), self.config.beside_weight, self.config.unseen_weight)
         weight = torch.where(told, 1.0, weight)
-        weight = torch.where(surface, self.config.surface_weight, weight)
+        weight = torch.where(surface, self.config.surface_weight, weight) * self.weights[blocks.long()]
         return (loss * weight).sum() / weight.sum()
 
     @torch.no_grad()
@@ -309,10 +325,14 @@ class CompletionStage:
         return self.average
 
 
-def is_beside(surface: Tensor) -> Tensor:
-    """Return which cells touch one of a ``surface``, ``bool (k, *BOX)`` both, or are one."""
-    beside: Tensor = F.max_pool3d(surface[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
-    return beside
+def kind_weights(boxes: Boxes, kinds: int, rarity: float) -> Tensor:
+    """Return what cells of each kind weigh, ``(kinds,)``, by how many there are among those of which a surface is
+    remembered; air weighs 1.
+    """
+    empty = boxes.seen[:, 0] <= -128
+    counts = torch.bincount(boxes.blocks[~empty].long(), minlength=kinds)[1:].float()
+    weights = (counts.max() / counts.clamp(min=1)).pow(rarity).clamp(max=MOST_WEIGHT)
+    return torch.cat([torch.ones(1), weights])
 
 
 def told_to(net: CompletionNet) -> list[str]:

@@ -46,17 +46,21 @@ class DeedStage:
     """See :class:`latentcraft.model.train.loop.Stage`."""
 
     name = "deeds"
+    gathered = frozenset({"by_deeds"})
 
     def __init__(
         self, config: DeedStageConfig, data: LatentDataset, held_out: LatentDataset, *, seed: int, dtype: torch.dtype,
-        device: str = "cpu", ranks: Ranks = ALONE,
+        device: str = "cpu", ranks: Ranks = ALONE, known: DeedNet | None = None,
     ):  # fmt: skip
-        """Prepare to train on ``data``, some of whose tasks pay for deeds only, and validate on ``held_out``."""
+        """Prepare to train on ``data``, some of whose tasks pay for deeds only, and validate on ``held_out``; the tasks
+        of which that is ``known`` already stay so.
+        """
         del dtype  # always fp32
         torch.manual_seed(seed)
         self.config, self.seed, self.device, self.ranks = config, seed, device, ranks
         self.network = DeedNet(config.model).to(device)
-        self.network.by_deeds.copy_(tasks_of_deeds(data))
+        mine = tasks_of_deeds(data)
+        self.network.by_deeds.copy_(mine if known is None else mine | known.by_deeds.cpu())
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         # Muon wants matrices that map features to features.
         self.optimizer = MasterOptimizer(

@@ -289,6 +289,12 @@ class MatterStage:
         every = tuple(name for name, _ in self.network.named_parameters())
         self.optimizer = MasterOptimizer(self.network, config.optimizer, not_matrices=every, peers=ranks)
 
+    @property
+    def gathered(self) -> frozenset[str]:
+        """Buffers that were filled from the recordings."""
+        hand = {"shape", "sprites"} if self.data is not None and self.data.shape.any() else set[str]()
+        return frozenset(hand | ({"swing"} if self.data is not None and len(self.data.swing) > 1 else set()))
+
     def train_step(self, step: int, steps: int) -> dict[str, float]:
         config, share, batch = self.config, self.ranks.share, self.config.batch
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)

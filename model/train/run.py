@@ -175,7 +175,7 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
     if DeedStage.name in config.keep and deeds is None:
         raise UserError(f"keep=deeds: {config.begin} has no such net; leave it out of keep to train one")
     if hand is not None and config.deeds.steps and DeedStage.name not in config.keep and tasks_of_deeds(data).any():
-        paying = DeedStage(config.deeds, data, check_data, **alike)
+        paying = DeedStage(config.deeds, data, check_data, known=deeds, **alike)
         if not run(paying, config.deeds.steps, deeds):
             return
         deeds = paying.result()
@@ -296,13 +296,15 @@ def effort(done: dict[str, Progress], before: dict[str, Any], inherited: set[str
 
 
 def take_over(known: nn.Module, stage: Stage) -> bool:
-    """Let ``stage`` begin with the weights of ``known``; what ``known`` has not got begins as it would alone.
+    """Let ``stage`` begin with the weights of ``known``; what ``known`` has not got begins as it would alone, and what
+    the stage has ``gathered`` from its own recordings, such as the looks of its blocks, stays.
 
     Returns:
         Whether the shapes are alike; if not, nothing is taken over.
     """
     values = known.state_dict()
     shared = [name for name in stage.optimizer.parameters if name in values]
+    own: frozenset[str] = getattr(stage, "gathered", frozenset())
     for name in shared:
         parameter = stage.optimizer.parameters[name]
         if values[name].numel() != parameter.numel() or len(values[name]) != len(parameter):
@@ -316,7 +318,7 @@ def take_over(known: nn.Module, stage: Stage) -> bool:
     for network in (stage.network, stage.average):
         stage.optimizer.copy_average_to(network)
         for name, buffer in network.named_buffers():
-            if name in values and values[name].shape == buffer.shape:
+            if name in values and name not in own and values[name].shape == buffer.shape:
                 buffer.copy_(values[name])
     return True
 

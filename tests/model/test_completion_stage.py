@@ -16,6 +16,8 @@ from latentcraft.model.completion import (
     complete,
     directions,
     folded,
+    hues_of,
+    is_beside,
     keep_thin,
     unfolded,
 )
@@ -27,13 +29,16 @@ from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.place import Place
 from latentcraft.model.relief import AIR
 from latentcraft.model.train.completion import (
+    Boxes,
     CompletionStage,
     CompletionStageConfig,
+    kind_weights,
     look_through,
     quantised,
     restored,
     turned,
 )
+from latentcraft.model.train.run import take_over
 from latentcraft.model.train.textures import follows_light
 
 SIZE = (48, 80)
@@ -150,6 +155,23 @@ def test_nets_without_marks_and_states_from_before_there_were_any_go_on(surveyed
     assert torch.equal(later.result().dims, surveyed.dims)
 
 
+def test_what_was_gathered_from_own_recordings_is_not_taken_over(surveyed):
+    known = CompletionNet(SMALL)
+    known.palette.fill_(0.25)
+    known.reach.fill_(3.0)
+    torch.nn.init.normal_(known.final.weight)
+    config = CompletionStageConfig(batch=2, model=SMALL)
+    no_marks = surveyed._replace(reach=torch.zeros(()))
+    stage = CompletionStage(config, no_marks, no_marks, seed=0, dtype=torch.float32)
+    assert take_over(known, stage)
+    net = stage.result()
+    assert torch.equal(net.palette, surveyed.palette) and torch.equal(net.final.weight, known.final.weight)
+    assert net.reach == 3.0  # of that the own recordings told nothing
+    nothing = CompletionStage(config, None, None, seed=0, dtype=torch.float32)
+    assert take_over(known, nothing)
+    assert (nothing.result().palette == 0.25).all()
+
+
 def test_a_map_is_made_of_what_the_net_says():
     net = CompletionNet(SMALL).eval()
     torch.nn.init.zeros_(net.final.weight)
@@ -209,6 +231,48 @@ def test_the_net_knows_where_a_cell_is_from_the_eye():
     assert said.flatten(2).std(2).max() > 0
     plain = CompletionNet(CompletionConfig(**{**vars(SMALL), "place": False}))
     assert plain.place is None
+
+
+def test_cells_of_a_surface_are_told_one_by_one_by_hues_that_no_light_changes():
+    seen = torch.zeros(1, EVIDENCE, *BOX)
+    seen[0, 0, 3:5, 3, 3] = 1.0
+    seen[0, 1:4, 3, 3, 3], seen[0, 7, 3, 3, 3] = torch.tensor([0.4, 0.3, 0.2]), 0.06
+    seen[0, 1:4, 4, 3, 3], seen[0, 7, 4, 3, 3] = torch.tensor([0.4, 0.3, 0.2]) / 3, 0.02
+    light, dark = hues_of(seen)[0, :, 3:5, 3, 3].unbind(1)
+    assert torch.allclose(light[[0, 1, 2, 4]], dark[[0, 1, 2, 4]], atol=1e-5)
+    assert abs(float(light[3] - dark[3]) - np.log(3)) < 1e-5
+    net = CompletionNet(SMALL).eval()
+    assert net.single is not None
+    plain = CompletionNet(CompletionConfig(**{**vars(SMALL), "one_by_one": False})).eval()
+    plain.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("single.")})
+    with torch.no_grad():
+        assert torch.equal(net(seen), plain(seen))  # a net that was trained without can go on with it
+        net.single[2].bias[SAND] = 9.0
+        more = net(seen) - plain(seen)
+        said = net.decided(seen)[0]
+        net.single[2].bias[SAND] = 0.0
+        net.single[2].weight[SAND] = 1.0
+        above, alone = net(seen), net(seen * (torch.arange(BOX[0]) < 4).view(1, 1, -1, 1, 1))
+    assert (more[0, SAND, 2:6, 2:5, 2:5] - 9).abs().max() < 1e-4
+    assert abs(float(more.sum()) - 9 * 36) < 1e-1  # that and what touches it, and no more
+    assert (said[3:5, 3, 3] == SAND).all() and np.array_equal(said[6:], plain.decided(seen)[0][6:])
+    assert (above[0, SAND, 3, 3, 3] - alone[0, SAND, 3, 3, 3]).abs() > 1e-3  # it looks at its neighbours
+
+
+def test_rare_kinds_and_what_lies_beside_something_seen_weigh_more():
+    seen, blocks = torch.full((2, EVIDENCE, *BOX), -128, dtype=torch.int8), torch.zeros(2, *BOX, dtype=torch.uint8)
+    seen[0, 0, :10, 0], blocks[0, :10, 0] = 0, 2  # 320 cells of surface that are grass
+    seen[0, 0, 20, 5, :20], blocks[0, 20, 5, :20] = 0, 7  # 20 that are of a trunk
+    seen[0, 0, 25, 5, 5], blocks[0, 25, 5, 5] = 0, 8
+    blocks[1] = 9  # of which nothing is remembered
+    weights = kind_weights(Boxes(seen, blocks), 20, 0.5)
+    assert weights[0] == weights[2] == 1 and weights[7] == 4 and weights[8] == 4
+    seen[0, 0, 20, 6, :20], blocks[0, 20, 6, :20] = 0, 7
+    assert abs(float(kind_weights(Boxes(seen, blocks), 20, 0.5)[7]) - 8**0.5) < 1e-5
+    assert (kind_weights(Boxes(seen, blocks), 20, 0.0) == 1).all()
+    surface = torch.zeros(1, *BOX, dtype=torch.bool)
+    surface[0, 5, 5, 5] = True
+    assert is_beside(surface).sum() == 27 and is_beside(surface)[0, 4, 6, 5]
 
 
 def test_complete_needs_no_more_than_a_memory():

@@ -12,6 +12,7 @@ from latentcraft.model.optimizer import OptimizerConfig
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.deeds import DeedStage, DeedStageConfig, deeds_of, tasks_of_deeds
+from latentcraft.model.train.run import take_over
 
 CHOP, EXPLORE = TASK_INDEX["chop"], TASK_INDEX["explore"]
 EVERY, FRAMES_EACH = 6, 48
@@ -47,6 +48,12 @@ def test_tasks_that_pay_for_deeds_only_are_told_from_others():
     assert not tasks_of_deeds(few).any()  # a handful of payments tells nothing
     deeds = deeds_of(data, tasks_of_deeds(data))
     assert (data.task[deeds] == CHOP).all() and len(deeds) == 20 * FRAMES_EACH // EVERY
+    known = DeedNet(DeedConfig(width=8, features=8))
+    known.by_deeds[TASK_INDEX["build"]] = True
+    config = DeedStageConfig(model=DeedConfig(width=8, features=8))
+    stage = DeedStage(config, data, data, seed=0, dtype=torch.float32, known=known)
+    assert take_over(known, stage)
+    assert [TASKS[index] for index in stage.result().by_deeds.nonzero()[:, 0]] == ["chop", "build"]
     early = replace(data, deeds=torch.tensor([[FRAMES - 1, 0], [FRAMES_EACH * 2 + EVERY - 1, 2]]))
     early.changes[FRAMES - 1, 0] = 1
     assert deeds_of(early, tasks_of_deeds(data)).tolist() == [FRAMES_EACH * 2 + EVERY - 1]  # it needs pictures before
