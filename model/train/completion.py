@@ -19,7 +19,7 @@ from tqdm import tqdm
 from latentcraft.errors import UserError
 from latentcraft.model.actions import BUTTON_INDEX, CHANGES, HOTBAR_SLOTS
 from latentcraft.model.camera import BOX, eyes_of
-from latentcraft.model.completion import CompletionConfig, CompletionNet, is_beside
+from latentcraft.model.completion import FOLD, CompletionConfig, CompletionNet, is_beside
 from latentcraft.model.depth import DepthNet
 from latentcraft.model.episodes import Episode, read_all, read_blocks, read_distances
 from latentcraft.model.evidence import corner_of, evidence
@@ -71,7 +71,8 @@ class CompletionStageConfig:
     stands among many of these is not to go under."""
     rarity: float = 0.5
     """How much more rare kinds weigh: (share of the commonest kind / share of theirs) to this power, at most
-    :data:`MOST_WEIGHT`. Of a trunk there are few cells, and most of what was seen there says air."""
+    :data:`MOST_WEIGHT`. Of a trunk there are few cells, and most of what was seen there says air. It is there that the
+    net is to learn more; when it is done, its chances are put right again."""
     model: CompletionConfig = field(default_factory=CompletionConfig)
     """Shape of the network."""
     optimizer: OptimizerConfig = field(
@@ -320,8 +321,12 @@ class CompletionStage:
                     getattr(net, name).copy_(state[name])
 
     def result(self) -> CompletionNet:
-        """Return the averaged network in evaluation mode."""
+        """Return the averaged network in evaluation mode, for which nothing is likelier because it weighed more."""
         self.optimizer.copy_average_to(self.average)
+        with torch.no_grad():
+            bias = self.average.final.bias
+            assert bias is not None
+            bias.sub_(self.weights.log().repeat_interleave(FOLD**3))
         return self.average
 
 

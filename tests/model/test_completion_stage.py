@@ -32,6 +32,7 @@ from latentcraft.model.train.completion import (
     Boxes,
     CompletionStage,
     CompletionStageConfig,
+    Surveyed,
     kind_weights,
     look_through,
     quantised,
@@ -270,6 +271,13 @@ def test_rare_kinds_and_what_lies_beside_something_seen_weigh_more():
     seen[0, 0, 20, 6, :20], blocks[0, 20, 6, :20] = 0, 7
     assert abs(float(kind_weights(Boxes(seen, blocks), 20, 0.5)[7]) - 8**0.5) < 1e-5
     assert (kind_weights(Boxes(seen, blocks), 20, 0.0) == 1).all()
+    told = {name: torch.zeros(()) for name in ("palette", "placed", "dims", "lasts", "reach")}
+    data = Surveyed(Boxes(seen, blocks), lit=torch.zeros(()), **told)
+    stage = CompletionStage(CompletionStageConfig(model=SMALL), data, data, seed=0, dtype=torch.float32)
+    before = stage.network.final.bias.detach().view(20, -1).clone()
+    lowered = before - stage.result().final.bias.view(20, -1)
+    assert torch.allclose(lowered, stage.weights.log()[:, None].expand_as(lowered), atol=1e-6)
+    assert torch.equal(before - stage.result().final.bias.view(20, -1), lowered)  # however often it is asked for
     surface = torch.zeros(1, *BOX, dtype=torch.bool)
     surface[0, 5, 5, 5] = True
     assert is_beside(surface).sum() == 27 and is_beside(surface)[0, 4, 6, 5]
