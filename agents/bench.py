@@ -245,11 +245,13 @@ def training_speed() -> dict[str, Any]:
     from latentcraft.model.precision import fast_dtype, matmul_flops
     from latentcraft.model.train import bench
 
+    peaks = [matmul_flops(fast_dtype(), MATMUL_SIZE, repeats=MATMUL_REPEATS)]
     try:
         measured = bench.training_speed(compile=COMPILE_TRAINING)
     except RuntimeError as error:  # too little memory
         return {"not_available": str(error).splitlines()[0]}
-    peak = matmul_flops(fast_dtype(), MATMUL_SIZE, repeats=MATMUL_REPEATS)
+    peaks.append(matmul_flops(fast_dtype(), MATMUL_SIZE, repeats=MATMUL_REPEATS))
+    peak = max(peaks)  # a machine that is shared has slow moments, which would flatter
     return {
         "frames_per_second": round(measured["frames_per_second"], 1),
         "noised_frames_per_second": round(measured["noised_frames_per_second"], 1),
