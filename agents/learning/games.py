@@ -39,8 +39,8 @@ class GamesConfig:
     denoising: int = 2
     """Steps of the dream: 1, 2, 4 or 8; fewer are faster."""
     recall: bool = False
-    """Let the dream recall recorded places where it knows too little, and map the blocks close by. Heads have learned
-    to pay in dreams without."""
+    """Let the dream recall recorded places where it knows too little, and map the blocks close by: slower, but what is
+    dug in a map is gone. Heads have learned to pay in dreams without; what deeds pay is the same in both."""
     length: int = 100
     """Steps until an episode is cut off (four ticks each: 100 are 20 seconds)."""
     max_uncertainty: float | None = None
