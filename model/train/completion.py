@@ -311,10 +311,11 @@ class CompletionStage:
 
     def state_dict(self) -> dict[str, Any]:
         told = {name: getattr(self.network, name) for name in told_to(self.network)}
-        return {**self.optimizer.state_dict(), **told}
+        return {**self.optimizer.state_dict(), **told, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state)
+        self.weights = state.get("weights", torch.ones(self.config.model.kinds)).to(self.device)  # earlier ones: alike
         for net in (self.network, self.average):
             for name in told_to(net):
                 if name in state:  # earlier versions knew nothing of marks

@@ -278,6 +278,9 @@ def test_rare_kinds_and_what_lies_beside_something_seen_weigh_more():
     lowered = before - stage.result().final.bias.view(20, -1)
     assert torch.allclose(lowered, stage.weights.log()[:, None].expand_as(lowered), atol=1e-6)
     assert torch.equal(before - stage.result().final.bias.view(20, -1), lowered)  # however often it is asked for
+    done = CompletionStage(CompletionStageConfig(model=SMALL), None, None, seed=0, dtype=torch.float32)
+    done.load_state_dict(stage.state_dict())
+    assert torch.equal(done.result().final.bias, stage.result().final.bias)  # nothing is looked through again for it
     surface = torch.zeros(1, *BOX, dtype=torch.bool)
     surface[0, 5, 5, 5] = True
     assert is_beside(surface).sum() == 27 and is_beside(surface)[0, 4, 6, 5]
