@@ -17,6 +17,7 @@ from latentcraft.model.body import BodyConfig, BodyNet, Gait, walk
 from latentcraft.model.completion import CompletionConfig, CompletionNet
 from latentcraft.model.deeds import DeedConfig, DeedNet
 from latentcraft.model.depth import DepthConfig, DepthNet
+from latentcraft.model.goals import GoalConfig, GoalNet
 from latentcraft.model.hand import Grip, HandConfig, HandNet, work
 from latentcraft.model.matter import MatterConfig, MatterNet
 from latentcraft.model.place import Place
@@ -45,6 +46,8 @@ class SceneConfig:
     """Of the net that makes a map of blocks; None where they do not tell of blocks."""
     deeds: DeedConfig | None = None
     """Of the net that says what deeds pay; None where no task pays for deeds only."""
+    goals: GoalConfig | None = None
+    """Of the net that says what the way to somewhere pays; None where no task pays for that only."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
@@ -52,12 +55,14 @@ class SceneConfig:
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
         }
-        hand, matter, completion, deeds = (values.get(name) for name in ("hand", "matter", "completion", "deeds"))
+        hand, matter, completion, deeds, goals = (
+            values.get(name) for name in ("hand", "matter", "completion", "deeds", "goals")
+        )
         return cls(
             DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand),
             None if matter is None else MatterConfig.from_dict(matter),
             None if completion is None else CompletionConfig(**EARLIER_MAP | completion),
-            None if deeds is None else DeedConfig(**deeds),
+            None if deeds is None else DeedConfig(**deeds), None if goals is None else GoalConfig(**goals),
         )  # fmt: skip
 
 
@@ -72,37 +77,32 @@ class Scene(nn.Module):
         self.matter = None if config.matter is None else MatterNet(config.matter)
         self.completion = None if config.completion is None else CompletionNet(config.completion)
         self.deeds = None if config.deeds is None else DeedNet(config.deeds)
+        self.goals = None if config.goals is None else GoalNet(config.goals)
 
     @classmethod
     def of(
         cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype, matter: MatterNet | None = None,
-        completion: CompletionNet | None = None, deeds: DeedNet | None = None,
+        completion: CompletionNet | None = None, deeds: DeedNet | None = None, goals: GoalNet | None = None,
     ) -> "Scene":  # fmt: skip
         """Join trained nets, in evaluation mode and one number format; see :meth:`cast`."""
-        config = SceneConfig(
-            depth.config, body.config, None if hand is None else hand.config, None if matter is None else matter.config,
-            None if completion is None else completion.config, None if deeds is None else deeds.config,
-        )  # fmt: skip
-        scene = cls(config).cast(dtype)
-        scene.depth.load_state_dict(depth.state_dict())
-        scene.body.load_state_dict(body.state_dict())
-        if scene.hand is not None and hand is not None:
-            scene.hand.load_state_dict(hand.state_dict())
-        if scene.matter is not None and matter is not None:
-            scene.matter.load_state_dict(matter.state_dict())
-        if scene.completion is not None and completion is not None:
-            scene.completion.load_state_dict(completion.state_dict())
-        if scene.deeds is not None and deeds is not None:
-            scene.deeds.load_state_dict(deeds.state_dict())
+        nets = {
+            "depth": depth, "body": body, "hand": hand, "matter": matter, "completion": completion, "deeds": deeds,
+            "goals": goals,
+        }  # fmt: skip
+        there = {name: net for name, net in nets.items() if net is not None}
+        configs: dict[str, Any] = {name: net.config for name, net in there.items()}
+        scene = cls(SceneConfig(**configs)).cast(dtype)
+        for name, net in there.items():
+            getattr(scene, name).load_state_dict(net.state_dict())
         scene.depth.channels_last()
         return scene.requires_grad_(False).eval()
 
     def cast(self, dtype: torch.dtype) -> "Scene":
-        """Put the nets into a number format, all but body, hand, matter and deeds, which stay in fp32."""
+        """Put the nets into a number format, all but body, hand, matter, deeds and goals, which stay in fp32."""
         self.depth.to(dtype)
         if self.completion is not None:
             self.completion.to(dtype)
-        for small in (self.body, self.hand, self.matter, self.deeds):
+        for small in (self.body, self.hand, self.matter, self.deeds, self.goals):
             if small is not None:
                 small.float()
         return self

@@ -50,6 +50,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from latentcraft.model.deeds import DeedConfig
     from latentcraft.model.depth import DepthConfig
     from latentcraft.model.dit import DiTConfig, SpacetimeDiT
+    from latentcraft.model.goals import GoalConfig
     from latentcraft.model.hand import HandConfig
     from latentcraft.model.matter import MatterConfig
     from latentcraft.model.motion import Motion, MotionConfig
@@ -72,9 +73,11 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         width=16, channels=8, sprite=(22, 38, 8, 8), frame_size=(32, 48), swing=3, placing_swings=True
     )
     completion, deeds = CompletionConfig(width=8, deep=16), DeedConfig(width=8, features=8)
-    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion, deeds))
-    assert scene.deeds is not None
+    goals = GoalConfig(width=8, finds=8, features=8)
+    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion, deeds, goals))
+    assert scene.deeds is not None and scene.goals is not None
     scene.deeds.by_deeds[[1, 4]] = True  # chop and build
+    scene.goals.by_goals[3] = True  # navigate-shaped
     assert scene.matter is not None and scene.completion is not None
     # Everything is air until a hand places something: what a random net says would hang on the last bits of pictures.
     torch.nn.init.zeros_(scene.completion.final.weight)

@@ -135,7 +135,7 @@ def play_games(
     """Play one game from each seed.
 
     Args:
-        player: ``random``, ``explorer``, ``planner`` or a network.
+        player: ``random``, ``explorer``, ``planner``, a policy's file or a network.
         seeds: of the games.
         world: ``voxel``, ``dream``, or a World of as many games as there are seeds, which the caller closes.
         task: what pays.
@@ -146,7 +146,12 @@ def play_games(
         recall: whether the dream recalls recorded places.
         temperature: of a network's moves; 0 takes the likeliest.
         planner: how far the planner looks; None takes its defaults.
+
+    Raises:
+        UserError: there is no such player, or its file is bad.
     """
+    if isinstance(player, str):
+        player = check_player(player) or player
     if player == PLANNER and isinstance(world, str):
         batch = 1  # its candidates are a batch already, and taking them from game to game costs more than planning
     parts = []

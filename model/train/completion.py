@@ -1,4 +1,4 @@
-"""Stage 7: the map of blocks learns to be completed from what is remembered.
+"""Stage 9: the map of blocks learns to be completed from what is remembered.
 
 Episodes are walked through with a memory, as a dream has one, of recorded frames with the depth net's distances; what
 it then tells of the cells around the eye is set against the blocks that were recorded there.

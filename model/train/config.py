@@ -13,13 +13,14 @@ from latentcraft.model.train.completion import CompletionStageConfig
 from latentcraft.model.train.deeds import DeedStageConfig
 from latentcraft.model.train.depth import DepthStageConfig
 from latentcraft.model.train.dynamics import DynamicsStageConfig
+from latentcraft.model.train.goals import GoalStageConfig
 from latentcraft.model.train.hand import HandStageConfig
 from latentcraft.model.train.matter import MatterStageConfig
 from latentcraft.model.train.motion import MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStageConfig
 from latentcraft.model.train.touch import TouchStageConfig
 
-NETS = ("autoencoder", "depth", "body", "hand", "deeds", "matter", "completion", "motion", "dynamics")
+NETS = ("autoencoder", "depth", "body", "hand", "deeds", "goals", "matter", "completion", "motion", "dynamics")
 """Stages that have a net of their own."""
 STAGES = (*NETS, "touch", "outcomes")
 BANK = "bank"
@@ -71,20 +72,22 @@ class TrainConfig:
     """Stage 5, where episodes tell what the hand did, too."""
     deeds: DeedStageConfig = field(default_factory=DeedStageConfig)
     """Stage 6, where some task pays for what the hand did and for nothing else."""
+    goals: GoalStageConfig = field(default_factory=GoalStageConfig)
+    """Stage 7, where some task pays for the way to somewhere, or for getting there, and for nothing else."""
     matter: MatterStageConfig = field(default_factory=MatterStageConfig)
-    """Stage 7, where episodes tell what the hand did and where that was."""
+    """Stage 8, where episodes tell what the hand did and where that was."""
     completion: CompletionStageConfig = field(default_factory=CompletionStageConfig)
-    """Stage 8, where episodes have poses and tell of blocks."""
+    """Stage 9, where episodes have poses and tell of blocks."""
     motion: MotionStageConfig = field(default_factory=MotionStageConfig)
-    """Stage 9."""
-    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 10."""
+    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
+    """Stage 11."""
     touch: TouchStageConfig = field(default_factory=TouchStageConfig)
-    """Stage 11, where episodes tell what the hand did."""
+    """Stage 12, where episodes tell what the hand did."""
     bank: BankStageConfig = field(default_factory=BankStageConfig)
-    """Chosen after stage 11, where episodes have poses with distances."""
+    """Chosen after stage 12, where episodes have poses with distances."""
     outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
-    """Stage 12."""
+    """Stage 13."""
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -97,6 +100,7 @@ class TrainConfig:
             ("body.model.channels", self.body.model.channels),
             ("hand.model.channels", self.hand.model.channels),
             ("deeds.model.channels", self.deeds.model.channels),
+            ("goals.model.channels", self.goals.model.channels),
             ("motion.model.channels", self.motion.model.channels),
         ):
             if ours != self.dynamics.model.channels:
@@ -128,6 +132,7 @@ class TrainConfig:
             ("hand.steps", self.hand.steps), ("hand.batch", self.hand.batch),
             ("hand.optimizer.warmup", self.hand.optimizer.warmup),
             ("deeds.batch", self.deeds.batch), ("deeds.optimizer.warmup", self.deeds.optimizer.warmup),
+            ("goals.batch", self.goals.batch), ("goals.optimizer.warmup", self.goals.optimizer.warmup),
             ("matter.batch", self.matter.batch), ("matter.episodes", self.matter.episodes),
             ("matter.optimizer.warmup", self.matter.optimizer.warmup),
             ("completion.batch", self.completion.batch), ("completion.boxes", self.completion.boxes),

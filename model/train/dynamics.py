@@ -1,4 +1,4 @@
-"""Stage 3: the transformer learns to dream the next chunk, and what it pays."""
+"""Stage 11: the transformer learns to dream the next chunk, and what it pays."""
 
 import copy
 from dataclasses import dataclass, field

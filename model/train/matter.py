@@ -1,4 +1,4 @@
-"""Stage 6: matter learns what changed cells look like, and aim which face the middle of a view shows.
+"""Stage 8: matter learns what changed cells look like, and aim which face the middle of a view shows.
 
 Both see recorded frames as they are, since a dream's memory is as sharp, with the depth net's distances, since a dream
 has no others; they are told the truth by the distances that were recorded.

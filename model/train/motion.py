@@ -1,4 +1,4 @@
-"""Stage 3: the motion net learns where in the last picture each coming frame is to be found.
+"""Stage 10: the motion net learns where in the last picture each coming frame is to be found.
 
 Its teacher is the video itself: the moved picture must look like the frame that came (optical flow without labels, Back
 to Basics, arXiv 1608.05842), at four scales, so that a flow that is off by many pixels still learns which way to go.

@@ -1,5 +1,5 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, hand, deeds, matter, completion, motion, dynamics, touch,
-outcomes; all resume.
+"""``latentcraft train``: autoencoder, encode, depth, body, hand, deeds, goals, matter, completion, motion, dynamics,
+touch, outcomes; all resume.
 
 ``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
 """
@@ -35,6 +35,7 @@ from latentcraft.model.train.deeds import DeedStage, tasks_of_deeds
 from latentcraft.model.train.depth import DepthData, DepthStage
 from latentcraft.model.train.dynamics import DynamicsStage
 from latentcraft.model.train.encode import encode_episodes
+from latentcraft.model.train.goals import GoalStage, tasks_of_goals
 from latentcraft.model.train.hand import HandStage
 from latentcraft.model.train.loop import Interrupted, LoopConfig, Progress, Stage, run_stage, saved_step
 from latentcraft.model.train.matter import Gathered, MatterStage, gather
@@ -180,6 +181,15 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
             return
         deeds = paying.result()
         del paying
+    goals = None if begun_scene is None else begun_scene.goals
+    if GoalStage.name in config.keep and goals is None:
+        raise UserError(f"keep=goals: {config.begin} has no such net; leave it out of keep to train one")
+    if body is not None and config.goals.steps and GoalStage.name not in config.keep and tasks_of_goals(data).any():
+        going = GoalStage(config.goals, data, check_data, known=goals, **alike)
+        if not run(going, config.goals.steps, goals):
+            return
+        goals = going.result()
+        del going
     matter = None if begun_scene is None else begun_scene.matter
     if MatterStage.name in config.keep and matter is None:
         raise UserError(f"keep=matter: {config.begin} has no such net; leave it out of keep to train one")
@@ -218,7 +228,9 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
                 return
             completion = completing.result()
             del completing, boxes
-    scene = None if depth is None or body is None else Scene.of(depth, body, hand, dtype, matter, completion, deeds)
+    scene = None
+    if depth is not None and body is not None:
+        scene = Scene.of(depth, body, hand, dtype, matter, completion, deeds, goals)
     fourth = MotionStage(config.motion, data, check_data, autoencoder, scene, **alike)
     if not run(fourth, config.motion.steps, None if begun is None else begun.motion):
         return

@@ -1,4 +1,4 @@
-"""Stage 8: the touch learns what a hand leaves behind, from the moments at which it changed something.
+"""Stage 12: the touch learns what a hand leaves behind, from the moments at which it changed something.
 
 Such moments are few, and all that comes before them in a dream (memory, flow, the judge) is frozen by now. So they are
 gathered once, each with the guess that denoising starts from, and then seen again and again under other noise.

@@ -15,17 +15,15 @@ from latentcraft.model.autoencoder import DOWNSAMPLING
 from latentcraft.model.beside import beside, lanes, two_lanes
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
 from latentcraft.model.guess import Guess
-from latentcraft.model.objective import CONTEXT_SIGNAL, expected_reward
+from latentcraft.model.objective import CONTEXT_SIGNAL
 from latentcraft.model.place import Place
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.simulator.dream.context import Context, read_context
 from latentcraft.simulator.dream.noise import chunk_noise
+from latentcraft.simulator.dream.pay import count_out, moved, settled
 from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, WorldState, check_frames, last_frames
-
-ENDED = 0.5
-"""Probability that a task goes on below which it has ended."""
 
 
 class _Dreamed(NamedTuple):
@@ -275,11 +273,7 @@ class DreamWorld:
             rewards = np.zeros((spec.num_worlds, spec.chunk), np.float32)
             terminated = np.zeros((spec.num_worlds, spec.chunk), bool)
         else:
-            goes_on = np.cumprod(1 - dreamed.terminated.double().sigmoid().numpy(), 1) * self._alive[:, None]
-            terminated = goes_on < ENDED
-            before = np.concatenate([self._alive[:, None], np.where(terminated, 0.0, goes_on)[:, :-1]], 1)
-            rewards = (expected_reward(dreamed.reward).numpy() * before).astype(np.float32)
-            self._alive = np.where(terminated[:, -1], 0.0, goes_on[:, -1])
+            rewards, terminated, self._alive = count_out(dreamed.reward, dreamed.terminated, self._alive)
         ends = dreamed.terminated.float().sigmoid().amax(1).tolist()
         chunk_alone = dreamed.spread.square().flatten(1).mean(1).tolist()
         uncertainty = [
@@ -308,7 +302,9 @@ class DreamWorld:
         noise = torch.cat([chunk_noise(seed, tick, shape) for seed, tick in pairs])
         context_noise = torch.cat([chunk_noise(seed, tick, shape, context=True) for seed, tick in pairs])
         picture = None if self._picture is None else self._picture[rows]
+        stood = [None if place is None else place.eye for place in places]
         guess = guesser(cache.last, held, places=places, shown=self._frames[rows, -1], picture=picture)
+        ways = moved(stood, places, held.shape[1])
         spots = [_spots(*each) for each in zip(places, guess.holds.numpy(), guess.changes.numpy(), strict=True)]
         _, latents = beside(
             lambda: guesser.look_ahead(places),
@@ -323,13 +319,11 @@ class DreamWorld:
             ),
             lambda: guesser.draw(shown[:, some:]),
         )
-        reward = outcomes.reward
-        if self.model.scene is not None and self.model.scene.deeds is not None:
-            reward = self.model.scene.deeds.settled(reward, self._last[rows], latents, guess.changes, task)
+        outcomes = settled(self.model.scene, outcomes, self._last[rows], latents, guess.changes, ways, task)
         decoded = late.frames if early is None else np.concatenate([early.frames, late.frames], 1)
         frames = guesser.show(decoded, latents, guess, places)
         return _Dreamed(
-            latents, reward, outcomes.terminated, guess.spread, guess.changes, late.picture, spots, frames
+            latents, outcomes.reward, outcomes.terminated, guess.spread, guess.changes, late.picture, spots, frames
         )  # fmt: skip
 
     def save(self, index: int = 0) -> WorldState:

@@ -47,6 +47,16 @@ def test_random_play_is_the_seeds_and_even():
     assert one.returns.tolist() == other.returns[::-1].tolist()
 
 
+def test_a_name_is_a_players_or_a_files(tmp_path: Path):
+    path = tmp_path / "walker.safetensors"
+    save_policy(path, walker(), {})
+    named = play_games(str(path), SEEDS, world=FakeWorld(3, "chop", (16, 24)), task="chop", length=5)
+    own = play_games(walker(), SEEDS, world=FakeWorld(3, "chop", (16, 24)), task="chop", length=5)
+    assert named.returns.tolist() == own.returns.tolist()
+    with pytest.raises(UserError, match="nobody"):
+        play_games("nobody", SEEDS, task="chop", length=5)
+
+
 def test_a_game_does_not_depend_on_its_batch():
     torch.manual_seed(0)
     net = PolicyNet(TINY).eval()

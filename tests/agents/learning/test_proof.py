@@ -52,7 +52,8 @@ def test_reaching_the_beacon_is_learned_from_coming_nearer_and_dreams_are_short(
         [pair] = proof.runs_of(config, task)
         assert (pair.dream.world, pair.dream.task, pair.dream.length) == ("dream", taught, 20)
         assert (pair.voxel.world, pair.voxel.task, pair.voxel.length) == ("voxel", taught, 90)
-        assert pair.dream.max_uncertainty == 0.45 and pair.voxel.max_uncertainty is None
+        assert pair.dream.max_uncertainty == 0.6 and pair.voxel.max_uncertainty is None
+        assert pair.dream.recall and not pair.voxel.recall
         assert pair.dream.ppo.near == 0.2 and pair.voxel.ppo.near == 0
         assert pair.dream.starts == Path("data") and pair.voxel.starts is None
         assert pair.clone == Path("out") / f"clone-{task}-0" / "policy.safetensors" == pair.voxel.begin
