@@ -5,7 +5,7 @@ and the measuring of returns all play these games.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -48,12 +48,18 @@ class GamesConfig:
     starts: Path | None = None
     """Dream only: recorded episodes of the task to start from, so that training needs no frame beyond those the dream
     was trained on; null starts from seeds, for each of which the reference world plays 16 frames."""
+    moments: int | None = None
+    """With ``starts``: begin at so many moments of them, again and again with other noise. Each is read and remembered
+    once (half a second of a core, where 12 steps of a game take 1.3) and then kept (4 MB); null takes a new moment for
+    every game."""
 
     def __post_init__(self) -> None:
         if self.length < 1:
             raise UserError(f"length must be 1 step or more, got {self.length}")
         if self.starts is not None and self.world != "dream":
             raise UserError("starts=DIR begins dreams only; the reference world starts from seeds, leave it out")
+        if self.moments is not None and (self.moments < 1 or self.starts is None):
+            raise UserError(f"moments={self.moments} must be 1 or more, and of recorded episodes: give starts=DIR, too")
 
 
 class Finished(NamedTuple):
@@ -110,6 +116,7 @@ class Games:
             config.starts, config.task, WARMUP_CHUNKS * self.env.chunk
         )
         self._rng = np.random.default_rng([seed, 0x6A])
+        self._seed, self._kept = seed, dict[int, WorldState]()
         self._sight = Sight(sight, num_games)
         self._rewards, self._lengths = np.zeros(num_games), np.zeros(num_games, int)
 
@@ -147,7 +154,7 @@ class Games:
         states = [self.env.save(index) for index in range(self.num_games)]
         meta = {
             "worlds": [[state.world, state.meta] for state in states], "frames": self.frames,
-            "random": self._rng.bit_generator.state,
+            "random": self._rng.bit_generator.state, "seed": self._seed,
         }  # fmt: skip
         arrays = {f"{i}.{name}": array for i, state in enumerate(states) for name, array in state.arrays.items()}
         counts = {"rewards": self._rewards.copy(), "lengths": self._lengths.copy()}
@@ -167,6 +174,8 @@ class Games:
             arrays = {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
             self.env.restore(WorldState(world, facts, arrays), index)
         self._rng.bit_generator.state = meta["random"]
+        if meta.get("seed", self._seed) != self._seed:
+            self._seed, self._kept = meta["seed"], {}
         self.frames = meta["frames"]
         self._rewards, self._lengths = state["rewards"].copy(), state["lengths"].copy()
         return self._sight.restore(state["sight"])
@@ -182,17 +191,36 @@ class Games:
         """
         options: dict[str, Any] = {"reset_mask": games}
         seeds = None
+        if self._recorded is not None and self.config.moments is not None and games.sum() == 1:
+            return self._begin_again(games, self.config.moments)
         if self._recorded is not None:
-            path, frames = self._recorded[self._rng.integers(len(self._recorded))]
-            latest = frames - WARMUP_CHUNKS * self.env.chunk
-            first = 0 if self._rng.random() < FROM_THE_BEGINNING else int(self._rng.integers(latest + 1))
-            options |= {"episode": path, "frame": first, "seed": int(self._rng.integers(HELD_OUT_SEED))}
+            options |= self._moment(self._rng)
         else:
             seeds = [int(self._rng.integers(HELD_OUT_SEED)) if chosen else None for chosen in games]
             self.frames += int(games.sum()) * WARMUP_CHUNKS * self.env.chunk
         observations, _ = self.env.reset(seed=seeds, options=options)
         self._rewards[games] = self._lengths[games] = 0
         return observations
+
+    def _begin_again(self, games: np.ndarray, moments: int) -> np.ndarray:
+        """Begin the one chosen game of ``games`` at one of ``moments`` moments, which is kept from then on."""
+        number, noise = int(self._rng.integers(moments)), int(self._rng.integers(HELD_OUT_SEED))
+        if number not in self._kept:
+            rng = np.random.default_rng([self._seed, 0x6B, number])
+            self.env.reset(options={"reset_mask": games, **self._moment(rng)})
+            self._kept[number] = self.env.save(int(games.argmax()))
+        state = replace(self._kept[number], meta=self._kept[number].meta | {"seed": noise})
+        observations, _ = self.env.reset(options={"reset_mask": games, "state": state})
+        self._rewards[games] = self._lengths[games] = 0
+        return observations
+
+    def _moment(self, rng: np.random.Generator) -> dict[str, Any]:
+        """Draw a moment of the recorded episodes; returns options of a reset to it."""
+        assert self._recorded is not None
+        path, frames = self._recorded[rng.integers(len(self._recorded))]
+        latest = frames - WARMUP_CHUNKS * self.env.chunk
+        first = 0 if rng.random() < FROM_THE_BEGINNING else int(rng.integers(latest + 1))
+        return {"episode": path, "frame": first, "seed": int(rng.integers(HELD_OUT_SEED))}
 
     def _only(self, index: int) -> np.ndarray:
         return np.arange(self.num_games) == index

@@ -49,8 +49,9 @@ def test_a_dream_is_trained_in_and_gone_on_with(tmp_path: Path, data: Path, tiny
     assert all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])
 
 
-def test_games_go_on_where_their_state_was_taken(data: Path, tiny_checkpoint: Path):
-    config = GamesConfig("dream", "chop", tiny_checkpoint, 1, 3, starts=data)
+@pytest.mark.parametrize("moments", [None, 2])
+def test_games_go_on_where_their_state_was_taken(data: Path, tiny_checkpoint: Path, moments: int | None):
+    config = GamesConfig("dream", "chop", tiny_checkpoint, 1, False, 3, starts=data, moments=moments)
     games = Games(config, 2, TINY.sight, seed=4)
     games.reset()
     games.step(np.array([1, 2]))
@@ -67,6 +68,22 @@ def test_games_go_on_where_their_state_was_taken(data: Path, tiny_checkpoint: Pa
         few.restore(state)
     for each in (games, other, few):
         each.close()
+
+
+def test_kept_moments_are_begun_at_again_with_other_noise(data: Path, tiny_checkpoint: Path, monkeypatch):
+    config = GamesConfig("dream", "chop", tiny_checkpoint, 1, False, 2, starts=data, moments=1)
+    games = Games(config, 2, TINY.sight, seed=4)
+    first = games.reset()
+    assert np.array_equal(first[0], first[1])
+    monkeypatch.setattr("latentcraft.model.episodes.read_episode", lambda *_, **__: pytest.fail("read again"))
+    games.step(np.array([3, 3]))
+    over = games.step(np.array([3, 3]))
+    assert set(over.finished) == {0, 1} and np.array_equal(over.observations, first)
+    assert not np.array_equal(over.finals[0], over.finals[1])  # the same moves from the same moment
+    games.close()
+    for keys in ({"moments": 3}, {"moments": 0, "starts": data}):
+        with pytest.raises(UserError, match="moments"):
+            GamesConfig("dream", "chop", **keys)
 
 
 def test_recorded_starts_are_of_the_task_and_before_its_end(data: Path):
