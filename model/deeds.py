@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentcraft.model.actions import CHANGES
-from latentcraft.model.dit import NEVER, REWARD_BINS
+from latentcraft.model.dit import REWARD_BINS, Outcomes
 from latentcraft.model.hand import middle_of
 from latentcraft.model.tasks import TASKS
 
@@ -89,8 +89,7 @@ class DeedNet(nn.Module):
         ours = self.by_deeds[task]
         if not ours.any():
             return reward
-        nothing = torch.full_like(reward, -NEVER)
-        nothing[..., REWARD_BINS.index(0.0)] = NEVER
+        nothing = Outcomes.of_nothing(tuple(reward.shape[:-1]), reward.device).reward.to(reward.dtype)
         reward = torch.where(ours[:, None, None], nothing, reward)
         before = middle_of(torch.cat([past[:, -FRAMES:], latents], 1), self.window)
         for world, tick in (ours[:, None] & (changes > 0).any(-1)).nonzero().tolist():

@@ -105,6 +105,13 @@ class Outcomes(NamedTuple):
     terminated: Tensor
     """``(..., f)``."""
 
+    @classmethod
+    def of_nothing(cls, shape: tuple[int, ...], device: torch.device) -> "Outcomes":
+        """Return those of frames ``shape (..., f)`` in which nothing is paid and nothing ends."""
+        paid = torch.full((*shape, len(REWARD_BINS)), -NEVER, device=device)
+        paid[..., REWARD_BINS.index(0.0)] = NEVER
+        return cls(paid, torch.full(shape, -NEVER, device=device))
+
 
 class Prediction(NamedTuple):
     """What a forward pass returns."""
@@ -328,7 +335,7 @@ class SpacetimeDiT(nn.Module):
         if self.touch is not None and details:
             y = self.touched(y, latents, guess, past, c)
         y = mean + spread * y
-        outcomes = self.no_outcomes(x[:, 0])
+        outcomes = Outcomes.of_nothing((len(x), x.shape[2], self.config.chunk), x.device)
         if self.heads and outcomes_wanted:
             outcomes = self.outcomes(x[:, 0], c[:, 0], guess.changes, (h // side, w // side))
         return Prediction(y, outcomes, keys, values)
@@ -383,13 +390,6 @@ class SpacetimeDiT(nn.Module):
             )  # fmt: skip
             y = y.index_copy(0, rows, torch.where(where[rows], drawn.unflatten(0, (len(rows), g)), y[rows]))
         return y.unflatten(0, (b, t)).transpose(1, 2)
-
-    def no_outcomes(self, x: Tensor) -> Outcomes:
-        """Return the outcomes of ``x (b, t, n, d)`` where nothing is paid and nothing ends."""
-        shape = (*x.shape[:2], self.config.chunk)
-        paid = torch.full((*shape, len(REWARD_BINS)), -NEVER, device=x.device)
-        paid[..., REWARD_BINS.index(0.0)] = NEVER
-        return Outcomes(paid, torch.full(shape, -NEVER, device=x.device))
 
     def outcomes(self, x: Tensor, condition: Tensor, changes: Tensor, grid: tuple[int, int]) -> Outcomes:
         """Read reward and termination logits off a chunk's last features ``(b, t, n, d)``, of a ``grid`` of tokens, and
