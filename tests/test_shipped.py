@@ -1,15 +1,20 @@
 """The shipped checkpoint: the right file, and a dream that does what the player does."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
 from latentcraft.agents.learning.policy import load_policy_file
 from latentcraft.agents.players import AUTOPILOT, make_player
 from latentcraft.model.actions import BUTTON_INDEX, YAW, noop
 from latentcraft.model.checkpoint import SHIPPED, load_checkpoint
 from latentcraft.model.shipped import AUTOPILOT as AUTOPILOT_FILE
+from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.simulator.dream.world import DreamWorld
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
+from latentcraft.simulator.voxel.terrain import MAP_SIZE
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 SEEDS = [HELD_OUT_SEED + offset for offset in (1, 2, 3, 5)]
@@ -120,3 +125,23 @@ def test_felling_pays_in_the_dream_as_in_the_reference_and_digging_does_not():
     assert paid["voxel"].tolist() == [1] * 6 + [0] * 6
     assert (paid["dream"][:6] > 0.5).sum() >= 3
     assert (paid["dream"][6:] < 0.5).sum() >= 5 and paid["dream"][6:].mean() < 0.25 < paid["dream"][:6].mean()
+
+
+def test_going_pays_most_where_the_beacon_is_seen(dream: DreamWorld):
+    scene, world = dream.model.scene, VoxelWorld(1, "navigate-shaped", (96, 160))
+    assert scene is not None and scene.goals is not None
+    task, ahead = torch.full((4,), TASK_INDEX["navigate-shaped"]), torch.tensor([[0.0, 0.2]] * 4)
+    paid = []
+    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + 16):
+        world.reset([Start(seed=seed)])
+        (x, y, z, *_), beacon = world.game().pose, world.game().beacon
+        assert beacon is not None
+        half = MAP_SIZE / 2  # the map goes round
+        east, south = (beacon[0] + 0.5 - x + half) % MAP_SIZE - half, (beacon[2] + 0.5 - z + half) % MAP_SIZE - half
+        there = math.degrees(math.atan2(-east, south))
+        looks = np.stack([world.render_pose(0, (x, y, z, there + turn, 0.0)) for turn in (0, 90, 180, 270)])
+        way, end = scene.goals(dream.model.autoencoder.encode(torch.from_numpy(looks)), ahead, task)
+        assert end.sigmoid().max() < 0.1  # it is 12 blocks away at least
+        paid.append(way.tolist())
+    told = np.array(paid)
+    assert (told.argmax(1) == 0).mean() > 0.5 and told[:, 0].mean() > 1.5 * told[:, 1:].mean()
