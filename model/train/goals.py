@@ -31,7 +31,7 @@ ASKED = 8192
 class GoalStageConfig:
     """Training of the goal net."""
 
-    steps: int = 4000
+    steps: int = 1500
     """Optimiser steps; 0 leaves all that is paid to the transformer's heads."""
     batch: int = 128
     """Ticks a step."""
