@@ -66,8 +66,8 @@ class ProofConfig:
     """Trainings of each kind."""
     episodes: int | None = None
     """A clone learns from; null takes all."""
-    dream_steps: int = 16384
-    """PPO's in the dream; a step is four frames. What it learns is paid 3.2 outside after 6,144 and 3.8 after 16,384
+    dream_steps: int = 20480
+    """PPO's in the dream; a step is four frames. What it learns is paid 3.3 outside after 6,144 and 3.7 after 16,384
     (chop, one seed, 192 games)."""
     voxel_steps: int = 102400
     """PPO's in the reference world."""
