@@ -60,7 +60,7 @@ class GoalStage:
         device: str = "cpu", ranks: Ranks = ALONE, known: GoalNet | None = None,
     ):  # fmt: skip
         """Prepare to train on ``data``, some of whose tasks pay for the way only, and validate on ``held_out``; the
-        tasks of which that is ``known`` already stay so.
+        tasks of which that is ``known`` already stay so, in the units that are known.
         """
         del dtype  # always fp32
         torch.manual_seed(seed)
@@ -68,7 +68,8 @@ class GoalStage:
         self.network = GoalNet(config.model).to(device)
         mine = tasks_of_goals(data)
         if known is not None:
-            self.network.prize.copy_(known.prize)
+            for name in ("prize", "unit", "pace"):
+                getattr(self.network, name).copy_(getattr(known, name))
             mine |= known.by_goals.cpu()
         self.network.by_goals.copy_(mine)
         self.data, self.ticks = data, ticks_of(data, mine)
@@ -77,11 +78,12 @@ class GoalStage:
             ends = self.ticks[data.terminated[self.ticks] & (data.task[self.ticks] == task)]
             if len(ends):
                 self.network.prize[task] = data.rewards[ends].mean()
-        on_the_way = self.ticks[~data.terminated[self.ticks]]
-        paid, moved = data.rewards[on_the_way].abs(), moved_into(data, on_the_way).norm(dim=-1)
-        if (paid > 0).any():
-            self.network.unit.fill_(paid[paid > 0].square().mean().sqrt())
-        self.network.pace.fill_(moved.square().mean().sqrt().clamp_min(MOVING))
+        if known is None:  # else its weights count in its own
+            on_the_way = self.ticks[~data.terminated[self.ticks]]
+            paid, moved = data.rewards[on_the_way].abs(), moved_into(data, on_the_way).norm(dim=-1)
+            if (paid > 0).any():
+                self.network.unit.fill_(paid[paid > 0].square().mean().sqrt())
+            self.network.pace.fill_(moved.square().mean().sqrt().clamp_min(MOVING))
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         # Muon wants matrices that map features to features.
         self.optimizer = MasterOptimizer(

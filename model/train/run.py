@@ -127,6 +127,14 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         return config.stop_after != stage.name
 
     begun_scene = None if begun is None else begun.scene
+
+    def earlier(name: str) -> Any:
+        """Return the net ``name`` of the scene that the run begins with, None where it has none."""
+        net = None if begun_scene is None else getattr(begun_scene, name)
+        if name in config.keep and net is None:
+            raise UserError(f"keep={name}: {config.begin} has no such net; leave it out of keep to train one")
+        return net
+
     depth = body = hand = None
     parts = [[file for file in files if (file.stem in names) == held] for held in (False, True)]
     if begun_scene is not None and {DepthStage.name, BodyStage.name} <= set(config.keep):
@@ -163,36 +171,28 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
             body = third.result()
             del third, moments
     if depth is not None and body is not None:
-        hand = None if begun_scene is None else begun_scene.hand
-        if HandStage.name in config.keep and hand is None:
-            raise UserError(f"keep=hand: {config.begin} has no hand net; leave it out of keep to train one")
+        hand = earlier(HandStage.name)
         if HandStage.name not in config.keep and len(data.that_tell().spans):
             holding = HandStage(config.hand, data, check_data, **alike)
             if not run(holding, config.hand.steps, hand):
                 return
             hand = holding.result()
             del holding
-    deeds = None if begun_scene is None else begun_scene.deeds
-    if DeedStage.name in config.keep and deeds is None:
-        raise UserError(f"keep=deeds: {config.begin} has no such net; leave it out of keep to train one")
+    deeds = earlier(DeedStage.name)
     if hand is not None and config.deeds.steps and DeedStage.name not in config.keep and tasks_of_deeds(data).any():
         paying = DeedStage(config.deeds, data, check_data, known=deeds, **alike)
         if not run(paying, config.deeds.steps, deeds):
             return
         deeds = paying.result()
         del paying
-    goals = None if begun_scene is None else begun_scene.goals
-    if GoalStage.name in config.keep and goals is None:
-        raise UserError(f"keep=goals: {config.begin} has no such net; leave it out of keep to train one")
+    goals = earlier(GoalStage.name)
     if body is not None and config.goals.steps and GoalStage.name not in config.keep and tasks_of_goals(data).any():
         going = GoalStage(config.goals, data, check_data, known=goals, **alike)
         if not run(going, config.goals.steps, goals):
             return
         goals = going.result()
         del going
-    matter = None if begun_scene is None else begun_scene.matter
-    if MatterStage.name in config.keep and matter is None:
-        raise UserError(f"keep=matter: {config.begin} has no such net; leave it out of keep to train one")
+    matter = earlier(MatterStage.name)
     if depth is not None and hand is not None and config.matter.steps and MatterStage.name not in config.keep:
         cells: list[Gathered | None] = [None, None]
         learned = saved_step(MatterStage.name, out) >= config.matter.steps
@@ -209,9 +209,7 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
                 return
             matter = making.result()
             del making, cells
-    completion = None if begun_scene is None else begun_scene.completion
-    if CompletionStage.name in config.keep and completion is None:
-        raise UserError(f"keep=completion: {config.begin} has no such net; leave it out of keep to train one")
+    completion = earlier(CompletionStage.name)
     if depth is not None and config.completion.steps and CompletionStage.name not in config.keep:
         boxes: list[Surveyed | None] = [None, None]
         learned = saved_step(CompletionStage.name, out) >= config.completion.steps

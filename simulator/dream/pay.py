@@ -17,7 +17,7 @@ ENDED = 0.5
 
 
 def settled(
-    scene: Scene | None, outcomes: Outcomes, past: Tensor, latents: Tensor, changes: Tensor, moved: Tensor, task: Tensor
+    scene: Scene | None, outcomes: Outcomes, past: Tensor, latents: Tensor, changes: Tensor, ways: Tensor, task: Tensor
 ) -> Outcomes:
     """Return ``outcomes`` of chunks with the scene's word on tasks that pay for deeds, or for the way, only.
 
@@ -27,14 +27,14 @@ def settled(
         past: the chunks before, ``(b, f, h, w, c)``.
         latents: the chunks.
         changes: what hands do in them, ``(b, f, 2)``.
-        moved: where eyes go in them, see :func:`moved`.
+        ways: where eyes go in them, see :func:`moved`.
         task: ``int64 (b,)``.
     """
     if scene is not None and scene.deeds is not None:
         reward = scene.deeds.settled(outcomes.reward, past, latents, changes, task)
         outcomes = Outcomes(reward, outcomes.terminated)
     if scene is not None and scene.goals is not None:
-        outcomes = scene.goals.settled(outcomes, past, latents, moved, task)
+        outcomes = scene.goals.settled(outcomes, past, latents, ways, task)
     return outcomes
 
 

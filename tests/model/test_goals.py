@@ -100,13 +100,14 @@ def test_it_learns_where_it_pays_to_go(learned: tuple[GoalNet, dict[str, float]]
 def test_a_stage_that_goes_on_keeps_what_was_known():
     data, known = seeking(), GoalNet(SMALL)
     known.by_goals[TASK_INDEX["build"]] = True
-    known.prize[TASK_INDEX["build"]] = 3.0
+    known.prize[TASK_INDEX["build"]], known.pace, known.unit = 3.0, torch.tensor(0.7), torch.tensor(0.3)
     stage = GoalStage(GoalStageConfig(model=SMALL), data, data, seed=0, dtype=torch.float32, known=known)
     assert take_over(known, stage)
     mine = [TASKS[index] for index in stage.result().by_goals.nonzero()[:, 0]]
     assert mine == ["navigate", "navigate-shaped", "build"]
     assert float(stage.result().prize[TASK_INDEX["build"]]) == 3.0
     assert torch.equal(stage.result().look.weight, known.look.weight)
+    assert float(stage.result().pace) == pytest.approx(0.7) and float(stage.result().unit) == pytest.approx(0.3)
 
 
 def test_chunks_are_paid_for_the_way_and_other_tasks_by_the_head(learned: tuple[GoalNet, dict[str, float]]):
