@@ -9,6 +9,7 @@ from latentcraft.agents.moving import (
     RESTING_PITCH,
     Actions,
     Rng,
+    aiming_speed,
     go_to,
     level_view,
     look,
@@ -18,9 +19,13 @@ from latentcraft.agents.moving import (
     walk,
     wander_far,
 )
-from latentcraft.agents.senses import REACH, Cell, Senses
+from latentcraft.agents.senses import REACH, Cell, Senses, wrap
 from latentcraft.model.actions import BUTTON_INDEX, HOTBAR_SLOTS
-from latentcraft.simulator.voxel.blocks import LOG
+from latentcraft.simulator.voxel.blocks import BEACON, LOG
+from latentcraft.simulator.voxel.terrain import BEACON_HEIGHT
+
+SEEN_ASIDE, SEEN_ABOVE = 30.0, 19.0
+"""Degrees from the middle of the view, sideways and up or down, within which a thing is well inside the picture."""
 
 
 def change_and_return(me: Senses, rng: Rng) -> Actions:
@@ -99,13 +104,40 @@ def chop(me: Senses, rng: Rng) -> Actions:
 
 
 def navigate(me: Senses, rng: Rng) -> Actions:
-    """Walk to the beacon."""
+    """Look for the beacon as one does who does not know where it stands, and walk to it once it is in the picture.
+
+    A player that knew the way at once could not be cloned: which way to turn first is in no frame that a clone sees
+    (the imitation gap, Weihs et al. 2021).
+    """
     beacon = me.view.beacon if me.view is not None else None
     if beacon is None:
         yield from walk(me, rng)
         return
+    if abs(me.pitch - RESTING_PITCH) > 12:
+        yield from level_view(me, rng)
+    speed = float(rng.uniform(5, 10)) * rng.choice((-1, 1))
+    for _ in range(math.ceil(360 / abs(speed))):
+        if _in_sight(me, beacon):
+            break
+        yield press(yaw=speed)
+    else:
+        yield from look(me, me.open_yaw(rng), RESTING_PITCH, aiming_speed(rng))
+        yield from walk(me, rng, int(rng.integers(20, 50)))
+        return
     target = (float(beacon[0]) + 0.5, float(beacon[2]) + 0.5)
     yield from go_to(me, rng, target, 1.6, timeout=300, hurry=rng.random() < 0.7)
+
+
+def _in_sight(me: Senses, beacon: Cell) -> bool:
+    """Whether a part of the tower on the block ``beacon`` is well inside the picture with nothing before it."""
+    x, y, z = (float(value) for value in beacon)
+    for height in range(0, BEACON_HEIGHT, 2):
+        yaw, pitch = me.angles_to(point := (x + 0.5, y + height + 0.5, z + 0.5))
+        if abs(wrap(yaw - me.yaw, 360)) < SEEN_ASIDE and abs(pitch - me.pitch) < SEEN_ABOVE:
+            hit = me.ray(yaw, pitch, me.distance(point))
+            if hit is None or me.block(*hit.cell) == BEACON:
+                return True
+    return False
 
 
 def build(me: Senses, rng: Rng) -> Actions:
