@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentcraft.model.actions import CHANGES
-from latentcraft.model.dit import REWARD_BINS, Outcomes
 from latentcraft.model.hand import middle_of
+from latentcraft.model.outcomes import REWARD_BINS, Outcomes
 from latentcraft.model.tasks import TASKS
 
 FRAMES = 2
@@ -61,7 +61,7 @@ class DeedNet(nn.Module):
         self.register_buffer("by_deeds", torch.zeros(len(TASKS), dtype=torch.bool))
 
     def forward(self, seen: Tensor, changes: Tensor, task: Tensor) -> Tensor:
-        """Return logits over :data:`latentcraft.model.dit.REWARD_BINS`, ``(k, bins)``.
+        """Return logits over :data:`latentcraft.model.outcomes.REWARD_BINS`, ``(k, bins)``.
 
         Args:
             seen: middles of the :data:`FRAMES` pictures before, ``(k, FRAMES, window, window, c)``.

@@ -40,6 +40,7 @@ from latentcraft.model.in_frame import (
 )
 from latentcraft.model.layer import Layer, rms_norm
 from latentcraft.model.motion import action_features
+from latentcraft.model.outcomes import REWARD_BINS, Outcomes
 from latentcraft.model.refiner import Refiner
 from latentcraft.model.streamed import can_stream, modulations, stream
 from latentcraft.model.tasks import TASKS
@@ -47,11 +48,6 @@ from latentcraft.model.touch import Touch
 
 STEP_SIZES: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Denoising step sizes the net is conditioned on; 8, 4, 2 or 1 steps make a chunk. The first is the finest."""
-REWARD_BINS: tuple[float, ...] = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Values of the reward head's classes; a reward in between is split over its two neighbours (two-hot, DreamerV3)."""
-
-NEVER = 20.0
-"""Logit of what is certain, its negative of what never is."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +91,6 @@ class DiTConfig:
             raise UserError(f"depth {self.depth} has no temporal layer; it must be at least {self.temporal_every}")
         if self.context < 5:
             raise UserError(f"context must be at least 5 chunks (the warm-up and the one after it), got {self.context}")
-
-
-class Outcomes(NamedTuple):
-    """Logits read off a finished chunk."""
-
-    reward: Tensor
-    """``(..., f, len(REWARD_BINS))``."""
-    terminated: Tensor
-    """``(..., f)``."""
-
-    @classmethod
-    def of_nothing(cls, shape: tuple[int, ...], device: torch.device) -> "Outcomes":
-        """Return those of frames ``shape (..., f)`` in which nothing is paid and nothing ends."""
-        paid = torch.full((*shape, len(REWARD_BINS)), -NEVER, device=device)
-        paid[..., REWARD_BINS.index(0.0)] = NEVER
-        return cls(paid, torch.full(shape, -NEVER, device=device))
 
 
 class Prediction(NamedTuple):

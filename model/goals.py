@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentcraft.model.dit import Outcomes
-from latentcraft.model.objective import two_hot
+from latentcraft.model.outcomes import Outcomes, two_hot
 from latentcraft.model.tasks import TASKS
 
 SURE = 1e-9

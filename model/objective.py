@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentcraft.model.autoencoder import Autoencoder
-from latentcraft.model.dit import REWARD_BINS, STEP_SIZES, Outcomes
+from latentcraft.model.dit import STEP_SIZES
 from latentcraft.model.guess import Guess
+from latentcraft.model.outcomes import Outcomes, two_hot
 
 CONTEXT_SIGNAL = 0.9
 """Signal level at which finished chunks are fed back in play: a little noise hides the net's own small errors."""
@@ -177,21 +178,6 @@ def motion_loss(guess: Guess, target: Tensor) -> Tensor:
     variance = guess.spread.square()
     error = (guess.mean - target).square().mean(-1, keepdim=True)
     return (error / variance + variance.log()).mean() / 2
-
-
-def two_hot(rewards: Tensor) -> Tensor:
-    """Split rewards ``(...)`` over their neighbouring bins, ``(..., len(REWARD_BINS))``."""
-    bins = torch.tensor(REWARD_BINS, device=rewards.device)
-    rewards = rewards.float().clamp(bins[0], bins[-1])
-    upper = torch.searchsorted(bins, rewards.contiguous()).clamp(1, len(bins) - 1)
-    share = (rewards - bins[upper - 1]) / (bins[upper] - bins[upper - 1])
-    low = F.one_hot(upper - 1, len(bins)) * (1 - share)[..., None]
-    return low + F.one_hot(upper, len(bins)) * share[..., None]
-
-
-def expected_reward(logits: Tensor) -> Tensor:
-    """Mean of the reward head's distribution, ``(..., bins) -> (...)``."""
-    return logits.float().softmax(-1) @ torch.tensor(REWARD_BINS, device=logits.device)
 
 
 def until_the_end(terminated: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ from torch import Tensor
 from latentcraft.errors import UserError
 from latentcraft.model.attention import KVCache
 from latentcraft.model.autoencoder import Autoencoder
-from latentcraft.model.dit import STEP_SIZES, Outcomes, SpacetimeDiT
+from latentcraft.model.dit import STEP_SIZES, SpacetimeDiT
 from latentcraft.model.guess import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL, add_noise, velocity
+from latentcraft.model.outcomes import Outcomes
 
 STEPS: tuple[int, ...] = tuple(round(1 / size) for size in STEP_SIZES[::-1])
 """Numbers of denoising steps a net can be asked for: 1, 2, 4, 8."""

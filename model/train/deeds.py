@@ -11,8 +11,9 @@ from torch import Tensor
 from latentcraft.model.deeds import FRAMES, DeedConfig, DeedNet
 from latentcraft.model.hand import middle_of
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.objective import Wear, expected_reward, two_hot, worn
+from latentcraft.model.objective import Wear, worn
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.outcomes import expected_reward, two_hot
 from latentcraft.model.tasks import TASKS
 from latentcraft.model.train.ranks import ALONE, Ranks
 

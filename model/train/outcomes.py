@@ -24,11 +24,12 @@ from tqdm import tqdm
 
 from latentcraft.errors import UserError
 from latentcraft.model.checkpoint import digest
-from latentcraft.model.dit import REWARD_BINS, Outcomes, SpacetimeDiT
+from latentcraft.model.dit import SpacetimeDiT
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import LatentDataset
 from latentcraft.model.objective import outcome_loss, until_the_end
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.outcomes import REWARD_BINS, Outcomes
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.model.train.ranks import ALONE, Ranks
 from latentcraft.model.train.rollout import dream_along

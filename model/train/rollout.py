@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 
 from latentcraft.model.autoencoder import DOWNSAMPLING
-from latentcraft.model.dit import Outcomes, SpacetimeDiT
+from latentcraft.model.dit import SpacetimeDiT
 from latentcraft.model.guess import Guess
 from latentcraft.model.guesser import Guesser
 from latentcraft.model.latents import Clips
+from latentcraft.model.outcomes import Outcomes
 from latentcraft.model.sampler import commit, denoise
 from latentcraft.model.train.ranks import ALONE, Ranks
 

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentcraft.model.dit import Outcomes
 from latentcraft.model.goals import moved_by
-from latentcraft.model.objective import expected_reward
+from latentcraft.model.outcomes import Outcomes, expected_reward
 from latentcraft.model.place import Place
 from latentcraft.model.scene import Scene
 

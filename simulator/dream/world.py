@@ -16,11 +16,11 @@ from latentcraft.model.beside import beside, lanes, two_lanes
 from latentcraft.model.checkpoint import WorldModel, digest, load_checkpoint
 from latentcraft.model.guess import Guess
 from latentcraft.model.objective import CONTEXT_SIGNAL
-from latentcraft.model.place import Place
 from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.simulator.dream.context import Context, read_context
+from latentcraft.simulator.dream.infos import infos_of, spots_of
 from latentcraft.simulator.dream.noise import chunk_noise
 from latentcraft.simulator.dream.pay import count_out, moved, settled
 from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, WorldState, check_frames, last_frames
@@ -274,24 +274,11 @@ class DreamWorld:
             terminated = np.zeros((spec.num_worlds, spec.chunk), bool)
         else:
             rewards, terminated, self._alive = count_out(dreamed.reward, dreamed.terminated, self._alive)
-        ends = dreamed.terminated.float().sigmoid().amax(1).tolist()
-        chunk_alone = dreamed.spread.square().flatten(1).mean(1).tolist()
-        uncertainty = [
-            unsure if place is None else 1 - float(place.sure.mean())
-            for unsure, place in zip(chunk_alone, self._places, strict=True)
-        ]
-        infos: list[dict[str, Any]] = [
-            {"caption": caption, "task": spec.task, "uncertainty": unsure}
-            for caption, unsure in zip(self._captions, uncertainty, strict=True)
-        ]
-        if spec.task != "free":
-            infos = [info | {"end_probability": end} for info, end in zip(infos, ends, strict=True)]
-        if self.model.scene is not None and self.model.scene.hand is not None:
-            done = dreamed.changes.bool().cpu().numpy()
-            told = zip(infos, done, dreamed.spots, strict=True)
-            infos = [info | {"changes": part, "spots": where} for info, part, where in told]
-        if self.model.bank is not None:
-            infos = [info | {"recalled": _recalled(place)} for info, place in zip(infos, self._places, strict=True)]
+        infos = infos_of(
+            self._captions, self._places, spread=dreamed.spread, terminated=dreamed.terminated,
+            changes=dreamed.changes if self.model.scene is not None and self.model.scene.hand is not None else None,
+            spots=dreamed.spots, task=spec.task, recalls=self.model.bank is not None,
+        )  # fmt: skip
         return Chunk(self._shown.copy(), rewards, terminated, infos)
 
     def _dream(self, rows: slice, held: Tensor) -> "_Dreamed":
@@ -305,7 +292,7 @@ class DreamWorld:
         stood = [None if place is None else place.eye for place in places]
         guess = guesser(cache.last, held, places=places, shown=self._frames[rows, -1], picture=picture)
         ways = moved(stood, places, held.shape[1])
-        spots = [_spots(*each) for each in zip(places, guess.holds.numpy(), guess.changes.numpy(), strict=True)]
+        spots = [spots_of(*each) for each in zip(places, guess.holds.numpy(), guess.changes.numpy(), strict=True)]
         _, latents = beside(
             lambda: guesser.look_ahead(places),
             lambda: denoise(dit, cache, guess, noise, held, steps=self.steps, task=task),
@@ -394,12 +381,6 @@ class DreamWorld:
         return self.model.autoencoder.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2]).numpy()
 
 
-def _recalled(place: Place | None) -> int:
-    """Return of which place of the bank a picture was brought for the last chunk, -1 for none."""
-    new = place is not None and place.ahead is not None and place.ahead.recalled is not None
-    return int(place.recalled[-1]) if place is not None and new else -1
-
-
 def _to_numpy(tensor: Tensor) -> np.ndarray:
     # NumPy knows no bf16: those bits travel as int16.
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
@@ -408,12 +389,3 @@ def _to_numpy(tensor: Tensor) -> np.ndarray:
 def _from_numpy(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     tensor = torch.from_numpy(np.asarray(array).copy())
     return tensor.view(dtype) if tensor.dtype == torch.int16 else tensor
-
-
-def _spots(place: Place | None, holds: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """Return where the hand changes something, ``float32 (f, 2, 3)``, 0 where it does not, infinite where nobody knows;
-    see :class:`latentcraft.model.guess.Guess` for ``holds`` and ``changes``.
-    """
-    eyes = np.nan if place is None or place.ahead is None else place.ahead.eyes[:, None, :3]
-    corners = np.nan_to_num(np.round(holds[..., :3] + eyes), nan=np.inf)  # NaN would not equal itself
-    return np.where(changes[..., None] > 0, corners, 0).astype(np.float32)

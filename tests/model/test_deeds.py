@@ -7,8 +7,8 @@ import torch
 
 from latentcraft.model.deeds import FRAMES, DeedConfig, DeedNet
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.objective import expected_reward
 from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.outcomes import expected_reward
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.deeds import DeedStage, DeedStageConfig, deeds_of, tasks_of_deeds

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from latentcraft.model.camera import axes
-from latentcraft.model.dit import Outcomes
 from latentcraft.model.goals import GoalConfig, GoalNet, moved_by
 from latentcraft.model.latents import LatentDataset
-from latentcraft.model.objective import expected_reward
 from latentcraft.model.optimizer import OptimizerConfig
+from latentcraft.model.outcomes import Outcomes, expected_reward
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.goals import GoalStage, GoalStageConfig, living, tasks_of_goals, ticks_of

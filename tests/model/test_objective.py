@@ -2,23 +2,22 @@
 
 import torch
 
-from latentcraft.model.dit import REWARD_BINS, STEP_SIZES, Outcomes
+from latentcraft.model.dit import STEP_SIZES
 from latentcraft.model.guess import Guess
 from latentcraft.model.objective import (
     Wear,
     add_noise,
     bootstrap_target,
     denoising_loss,
-    expected_reward,
     motion_loss,
     outcome_loss,
     sample_context_levels,
     sample_levels,
     squared_error,
-    two_hot,
     velocity,
     worn,
 )
+from latentcraft.model.outcomes import REWARD_BINS, Outcomes, expected_reward, two_hot
 
 SHAPE = (2, 1, 3, 4, 2, 2, 16)
 

@@ -13,8 +13,8 @@ from latentcraft.model import recall
 from latentcraft.model.actions import YAW, noop
 from latentcraft.model.camera import EYE_HEIGHT
 from latentcraft.model.checkpoint import load_checkpoint
-from latentcraft.model.dit import NEVER, REWARD_BINS
 from latentcraft.model.episode_writer import EpisodeWriter
+from latentcraft.model.outcomes import NEVER, REWARD_BINS
 from latentcraft.simulator.dream.world import DreamWorld
 from latentcraft.simulator.protocol import Start
 from latentcraft.simulator.voxel.world import VoxelWorld
