@@ -30,7 +30,7 @@ HANDS: dict[Behaviour, float] = {
 }  # fmt: skip
 """Those of a player who does little but dig and place."""
 TASK_SHARE = 0.62
-"""Share of choices that serve the task, where there is one."""
+"""Share of choices that serve the task, where there is one, unless told otherwise."""
 TASKS: dict[str, Behaviour] = {
     "chop": playing.chop, "navigate": playing.navigate, "navigate-shaped": playing.navigate, "build": playing.build,
     "explore": moving.wander_far,
@@ -44,15 +44,16 @@ STUCK_DISTANCE = 1.5
 class Explorer:
     """Chooses actions for one game; give every game its own explorer."""
 
-    def __init__(self, seed: int, *, task: str = "free", hands: bool = False) -> None:
+    def __init__(self, seed: int, *, task: str = "free", hands: bool = False, task_share: float = TASK_SHARE) -> None:
         """Seed the choices.
 
         Args:
             seed: the same seed in the same world makes the same episode.
             task: what to play besides exploring, one of :data:`latentcraft.model.tasks.TASKS`.
             hands: do little but dig and place (:data:`HANDS`), whatever the task.
+            task_share: share of choices that serve the task, where there is one.
         """
-        self.hands = hands
+        self.hands, self.task_share = hands, task_share
         self.rng = np.random.default_rng([seed, 0xE8])
         self.task = task
         self.senses = Senses()
@@ -97,7 +98,7 @@ class Explorer:
                 return digging.climb_out
             if me.free_way(me.yaw, me.pitch) < 1.0:  # nothing to see but the block before one's nose
                 return _turn_to_the_open
-        if not self.hands and self.task in TASKS and rng.random() < TASK_SHARE:
+        if not self.hands and self.task in TASKS and rng.random() < self.task_share:
             return TASKS[self.task]
         mix = HANDS if self.hands else MIX
         behaviours, weights = list(mix), np.array(list(mix.values()))

@@ -117,7 +117,7 @@ def navigate(me: Senses, rng: Rng) -> Actions:
         yield from level_view(me, rng)
     speed = float(rng.uniform(5, 10)) * rng.choice((-1, 1))
     for _ in range(math.ceil(360 / abs(speed))):
-        if _in_sight(me, beacon):
+        if in_sight(me, beacon):
             break
         yield press(yaw=speed)
     else:
@@ -128,7 +128,7 @@ def navigate(me: Senses, rng: Rng) -> Actions:
     yield from go_to(me, rng, target, 1.6, timeout=300, hurry=rng.random() < 0.7)
 
 
-def _in_sight(me: Senses, beacon: Cell) -> bool:
+def in_sight(me: Senses, beacon: Cell) -> bool:
     """Whether a part of the tower on the block ``beacon`` is well inside the picture with nothing before it."""
     x, y, z = (float(value) for value in beacon)
     for height in range(0, BEACON_HEIGHT, 2):

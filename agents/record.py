@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from latentcraft.agents.explorer import Explorer
+from latentcraft.agents.explorer import TASK_SHARE, Explorer
 from latentcraft.agents.players import EXPLORER, check_player, make_player
 from latentcraft.agents.record_stats import RecordStats
 from latentcraft.agents.signals import handling
@@ -70,6 +70,9 @@ class RecordConfig:
     hands: float = 0.0
     """Share of episodes, 0 to 1, whose player does little but dig and place: things that a net has to see many times,
     and that ordinary play shows a few times a minute. Not used when ``env`` is given."""
+    task_share: float = TASK_SHARE
+    """Share, 0 to 1, of what the explorer chooses to do that serves its task, if it has one; the rest is exploring,
+    which a world model has to see. With 1 it does nothing else: such games are there to be cloned."""
     outlines: float = 1.0
     """Share of episodes, 0 to 1, in which the targeted block is outlined and cracks while it is dug; the reference
     world's. A dream loses such lines on ground it has invented, and a net that saw no hole without cracks before it
@@ -137,6 +140,8 @@ def check_config(config: RecordConfig) -> None:
         )
     if not 0 <= config.hands <= 1:
         raise UserError(f"hands must be from 0 to 1, got {config.hands}")
+    if not 0 <= config.task_share <= 1:
+        raise UserError(f"task_share must be from 0 to 1, got {config.task_share}")
     if not 0 <= config.outlines <= 1:
         raise UserError(f"outlines must be from 0 to 1, got {config.outlines}")
     if config.outlines < 1 and (config.env or config.world != "voxel"):
@@ -150,6 +155,8 @@ def check_config(config: RecordConfig) -> None:
         raise UserError(f"player={config.player} is a script and says all itself; record it with latentcraft rollout")
     if config.hands and config.player != EXPLORER:
         raise UserError(f"hands= is the explorer's; player={config.player} plays as it does, leave hands out")
+    if config.task_share != TASK_SHARE and config.player != EXPLORER:
+        raise UserError(f"task_share= is the explorer's; player={config.player} plays as it does, leave task_share out")
     if config.task not in ("mix", *TASKS):
         raise UserError(f"unknown task {config.task!r}; known: mix, {', '.join(TASKS)}")
     if not config.env and config.world not in WORLDS:
@@ -229,7 +236,8 @@ def _world_steps(
     world = _world(config, task)
     if isinstance(world, VoxelWorld):
         world.outlines = np.random.default_rng([seed, 0x0071]).random() < config.outlines
-    explorer = Explorer(seed, task=task, hands=np.random.default_rng([seed, 0x4A2D]).random() < config.hands)
+    hands = bool(np.random.default_rng([seed, 0x4A2D]).random() < config.hands)
+    explorer = Explorer(seed, task=task, hands=hands, task_share=config.task_share)
     player = None if config.player == EXPLORER else make_player(config.player, world, seed)
     frames = world.reset([Start(seed=seed)])[0]
     before = frames[-1]

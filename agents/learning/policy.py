@@ -67,7 +67,7 @@ def load_policy_file(path: Path | str) -> SavedPolicy:
     try:
         moves, config, provenance = (json.loads(metadata[key]) for key in ("moves", "config", "provenance"))
         sight = SightConfig(tuple(config["sight"]["size"]), config["sight"]["stack"])
-        shape = PolicyConfig(sight, tuple(config["channels"]), config["features"])
+        shape = PolicyConfig(sight, tuple(config["channels"]), config["features"], config.get("finds", 0))
         if moves == [name for name, _ in MOVES]:
             net = PolicyNet(shape)
             net.load_state_dict({name: value.float() for name, value in tensors.items()})

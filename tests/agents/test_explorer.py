@@ -8,7 +8,7 @@ from latentcraft.agents.explorer import MIX, Explorer
 from latentcraft.agents.senses import EYE, Senses
 from latentcraft.model.actions import BUTTON_INDEX, CAMERA_LIMIT, HOTBAR_SLOTS, PITCH, YAW
 from latentcraft.simulator.protocol import Start
-from latentcraft.simulator.voxel.blocks import GRASS, LOG, STONE
+from latentcraft.simulator.voxel.blocks import BEACON, GRASS, LOG, STONE
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 BLIND = SimpleNamespace(spec=SimpleNamespace(chunk=4))
@@ -81,6 +81,48 @@ def test_chops_reaches_the_beacon_and_builds():
     assert sum(play("navigate", seed)[2] for seed in range(3)) >= 2
     assert sum(play("build", seed)[1].sum() for seed in range(3)) >= 5
     assert sum(play("explore", seed)[1].sum() for seed in range(2)) >= 8
+
+
+@pytest.mark.parametrize(("side", "sought"), [(0, False), (1, True)])
+def test_walks_to_a_beacon_that_it_sees_and_looks_for_one_behind_it(side, sought):
+    me, blocks = flat_senses()
+    beacon = (8, 10, 20) if side == 0 else (8, 10, 30)  # 12 blocks ahead (yaw 0 is +z); 10 behind, round the map
+    blocks[beacon[0], beacon[2], 10:23] = BEACON
+    me.view.beacon = beacon
+    actions = []
+    for action in playing.navigate(me, np.random.default_rng(0)):
+        actions.append(action)
+        me.follow(action)
+        if action[BUTTON_INDEX["forward"]]:
+            break
+    turned = np.array([action[YAW] for action in actions])
+    if not sought:
+        assert len(actions) <= 3
+    else:  # one way round until it is in the picture, not the short way to it
+        assert 145 <= abs(turned.sum()) <= 190 and (turned[:-2] == turned[0]).all()
+
+
+def test_what_hides_a_beacon_hides_it_from_the_explorer():
+    me, blocks = flat_senses()
+    blocks[8, 20, 10:23] = BEACON
+    assert playing.in_sight(me, (8, 10, 20))
+    blocks[:, 14, 10:30] = STONE
+    assert not playing.in_sight(me, (8, 10, 20))
+
+
+def test_does_nothing_but_its_task_where_that_is_all_it_chooses():
+    def dug(share: float) -> float:
+        explorer = Explorer(2, task="explore", task_share=share)
+        world = VoxelWorld(task="explore", frame_size=(16, 16), chunk=1)
+        world.reset([Start(seed=2)])
+        attacks = 0.0
+        for _ in range(400):
+            action = explorer.act(world)[0]
+            attacks += action[BUTTON_INDEX["attack"]]
+            world.step(action[None, None])
+        return attacks
+
+    assert dug(1.0) == 0 < dug(0.0)
 
 
 def test_blind_play_is_valid_and_lively():

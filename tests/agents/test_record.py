@@ -153,6 +153,8 @@ def test_task_mix_has_every_task():
         ({"env": "CartPole-v1", "frame_size": None}, "frame_size"),
         ({"player": "tour"}, "player=tour is a script"),
         ({"player": "autopilot", "hands": 0.5}, "hands= is the explorer's"),
+        ({"task_share": 1.5}, "task_share must be from 0 to 1, got 1.5"),
+        ({"player": "autopilot", "task_share": 1.0}, "task_share= is the explorer's"),
         ({"outlines": 1.5}, "outlines must be from 0 to 1, got 1.5"),
         ({"world": "dream", "outlines": 0.5}, "outlines= is the reference world's"),
         ({"player": "nobody"}, "no player 'nobody'"),

@@ -1,6 +1,7 @@
 """Policies in files and at play: what they do follows from what they see, and foreign files are refused by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from latentcraft.agents.learning.moves import MOVES, held_moves, move_vectors, nearest_moves
-from latentcraft.agents.learning.network import PolicyConfig, PolicyNet
+from latentcraft.agents.learning.network import PolicyConfig, PolicyNet, strengths_and_places
 from latentcraft.agents.learning.policy import LearnedPolicy, choose_moves, load_policy_file, save_policy
 from latentcraft.agents.learning.sight import Sight, SightConfig, shrink
 from latentcraft.agents.players import PolicyPlayer, make_player
@@ -48,6 +49,21 @@ def test_a_file_holds_everything(net: PolicyNet, path: Path):
     assert saved.provenance == {"made": "here"} and saved.net.config == TINY and not saved.net.training
     for name, value in net.state_dict().items():
         assert torch.equal(saved.net.state_dict()[name], value.half().float())
+
+
+def test_a_net_that_finds_things_says_where_they_are_and_is_kept_so(tmp_path: Path):
+    found = torch.zeros(2, 3, 5, 9)
+    found[0, 1, 0, 8], found[1, 1, 4, 0] = 40, 40  # top right, bottom left
+    told = strengths_and_places(found)
+    torch.testing.assert_close(told[:, [4, 7]], torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
+    torch.testing.assert_close(told[:, [0, 3, 6]], torch.zeros(2, 3))  # of what is alike everywhere: the middle
+    assert (told[:, 1] > 30).all()
+    finder = PolicyNet(replace(TINY, finds=3)).eval()
+    save_policy(tmp_path / "f.safetensors", finder, {})
+    again = load_policy_file(tmp_path / "f.safetensors").net
+    seen = torch.randint(0, 256, (2, *TINY.sight.shape), dtype=torch.uint8)
+    assert again.config == finder.config
+    torch.testing.assert_close(again(seen)[0], finder(seen)[0], rtol=0.01, atol=1e-3)
 
 
 def test_files_that_are_no_policy_are_refused_by_name(path: Path, tmp_path: Path, tiny_checkpoint: Path):
