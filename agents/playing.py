@@ -26,6 +26,11 @@ from latentcraft.simulator.voxel.terrain import BEACON_HEIGHT
 
 SEEN_ASIDE, SEEN_ABOVE = 30.0, 19.0
 """Degrees from the middle of the view, sideways and up or down, within which a thing is well inside the picture."""
+LOOKING = 9.0
+"""Degrees a tick while looking about for a beacon, always to the right: a clone sees too little to know which way it
+was turning, and one of a player that turns either way turns to and fro."""
+GLANCES = 0.01
+"""Glances aside a tick on the way to a beacon."""
 
 
 def change_and_return(me: Senses, rng: Rng) -> Actions:
@@ -115,17 +120,27 @@ def navigate(me: Senses, rng: Rng) -> Actions:
         return
     if abs(me.pitch - RESTING_PITCH) > 12:
         yield from level_view(me, rng)
-    speed = float(rng.uniform(5, 10)) * rng.choice((-1, 1))
-    for _ in range(math.ceil(360 / abs(speed))):
+    for _ in range(math.ceil(360 / LOOKING)):
         if in_sight(me, beacon):
             break
-        yield press(yaw=speed)
+        yield press(yaw=LOOKING)
     else:
         yield from look(me, me.open_yaw(rng), RESTING_PITCH, aiming_speed(rng))
         yield from walk(me, rng, int(rng.integers(20, 50)))
         return
     target = (float(beacon[0]) + 0.5, float(beacon[2]) + 0.5)
-    yield from go_to(me, rng, target, 1.6, timeout=300, hurry=rng.random() < 0.7)
+    yield from glancing(me, rng, go_to(me, rng, target, 1.6, timeout=300, hurry=rng.random() < 0.7))
+
+
+def glancing(me: Senses, rng: Rng, way: Actions) -> Actions:
+    """Follow ``way`` and now and then turn aside, so that recordings show how one comes back to it.
+
+    A clone strays, and of a player that never does it cannot learn what to do then (DART, Laskey et al. 2017).
+    """
+    for action in way:
+        yield action
+        if rng.random() < GLANCES:
+            yield from turn(me, 0.0, float(rng.uniform(10, 70)) * rng.choice((-1, 1)), aiming_speed(rng))
 
 
 def in_sight(me: Senses, beacon: Cell) -> bool:

@@ -99,7 +99,17 @@ def test_walks_to_a_beacon_that_it_sees_and_looks_for_one_behind_it(side, sought
     if not sought:
         assert len(actions) <= 3
     else:  # one way round until it is in the picture, not the short way to it
-        assert 145 <= abs(turned.sum()) <= 190 and (turned[:-2] == turned[0]).all()
+        assert 145 <= turned.sum() <= 190 and (turned[:-2] == playing.LOOKING).all()
+
+
+def test_glances_aside_on_its_way_and_then_goes_on_with_it():
+    me, _ = flat_senses()
+    way = [moving.press("forward", pitch=0.01 * number) for number in range(1000)]
+    actions = list(playing.glancing(me, np.random.default_rng(0), iter(way)))
+    walked = [action for action in actions if action[BUTTON_INDEX["forward"]]]
+    np.testing.assert_array_equal(walked, way)
+    aside = np.array([action[YAW] for action in actions if not action[BUTTON_INDEX["forward"]]])
+    assert 40 < len(aside) < 400 and (aside > 0).any() and (aside < 0).any()
 
 
 def test_what_hides_a_beacon_hides_it_from_the_explorer():
