@@ -54,7 +54,8 @@ class CloneConfig:
     """Pixels of what a policy sees by which a picture is moved aside at most, anew in each pass; 0 leaves it. With this
     and mirroring, 893 games cloned cost 1.69 nats on held-out ones; 293 without, 2.02."""
     mirror: bool = True
-    """Whether every second moment is learned from as seen in a mirror."""
+    """Whether every second moment is learned from as seen in a mirror. Not for players that prefer a side, as the
+    explorer does when it looks for a beacon."""
     beta: float = 1.0
     """How much more a move counts that led to more pay than was to be expected of the moment: its weight is
     exp(beta x advantage / root mean square advantage), at most :data:`MOST_WEIGHT`, the advantage being the discounted
