@@ -25,6 +25,31 @@ FOOTPRINT = 1.6
 
 
 @compiled
+def texel_of(axis, dx, dy, dz, x, y, z, t, focal):
+    """Return which texel of ``FACES * TEXTURE`` a ray sees that meets a cell across an ``axis``.
+
+    Args:
+        axis: which.
+        dx: of the ray's unit vector; a cell is met from below where it is positive.
+        dy: likewise.
+        dz: likewise.
+        x: where in the cell, 0 to 1.
+        y: likewise.
+        z: likewise.
+        t: how far away, metres.
+        focal: pixels.
+    """
+    u, v = (z if axis == 0 else x), (z if axis == 1 else 1 - y)
+    way = dx if axis == 0 else (dy if axis == 1 else dz)
+    u, v = min(max(u, 0.0), 0.9999), min(max(v, 0.0), 0.9999)
+    covered = (t * TEXELS / focal) ** 2 / (FOOTPRINT * max(abs(way), 0.02))
+    level, start, size = 0, 0, TEXELS
+    while covered > 1 and level < LEVELS - 1:
+        covered, start, size, level = covered / 4, start + size * size, size // 2, level + 1
+    return (2 * axis + (way < 0)) * TEXTURE + start + int(v * size) * size + int(u * size)
+
+
+@compiled
 def follow(cells, turn, place, rays, row, column, focal, near, until, before, limit, guessed, settle):
     """Follow the ray of a pixel through a map to the first block.
 
@@ -89,14 +114,7 @@ def follow(cells, turn, place, rays, row, column, focal, near, until, before, li
     if settle:
         cells[i & mask_x, j & mask_y, k & mask_z] = (whole | SETTLED) & ~GUESSED
     x, y, z = place[0] + t * dx - i, place[1] + t * dy - j, place[2] + t * dz - k
-    u, v = (z if axis == 0 else x), (z if axis == 1 else 1 - y)
-    way = dx if axis == 0 else (dy if axis == 1 else dz)
-    u, v = min(max(u, 0.0), 0.9999), min(max(v, 0.0), 0.9999)
-    covered = (t * TEXELS / focal) ** 2 / (FOOTPRINT * max(abs(way), 0.02))
-    level, start, size = 0, 0, TEXELS
-    while covered > 1 and level < LEVELS - 1:
-        covered, start, size, level = covered / 4, start + size * size, size // 2, level + 1
-    return int(found), t, (2 * axis + (way < 0)) * TEXTURE + start + int(v * size) * size + int(u * size)
+    return int(found), t, texel_of(axis, dx, dy, dz, x, y, z, t, focal)
 
 
 @compiled

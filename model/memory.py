@@ -135,7 +135,7 @@ class Memory:
 
     def remember(
         self, picture: np.ndarray, distance: np.ndarray, eye: np.ndarray, changed: np.ndarray | None = None,
-        sure: np.ndarray | None = None, clear: np.ndarray | None = None,
+        sure: np.ndarray | None = None, clear: np.ndarray | None = None, without: np.ndarray | None = None,
     ) -> None:  # fmt: skip
         """Add a picture; see the module's docstring for what of it and what of the others is kept.
 
@@ -146,6 +146,7 @@ class Memory:
             changed: where it is known to differ from what was remembered, though perhaps by little, ``bool (H, W)``.
             sure: see :attr:`sure`, ``(h, w)``; None for a real picture.
             clear: see :attr:`clear`, ``(h, w)``; None for a real picture.
+            without: what of it is not to be kept, ``bool (H, W)``.
         """
         view = self.view(eye)
         wrong = contradicts(view.picture, view.known, picture)
@@ -154,6 +155,8 @@ class Memory:
         own = ~view.known | wrong | (distance < points.FINER * view.distance * view.coarseness)
         own |= distance > view.distance / points.BEHIND
         own &= ~widened(distance == 0)
+        if without is not None:
+            own &= ~without
         turns, shifts = all_between(self.eyes[: self.count], eye)
         self._changed()
         points.forget_all(
@@ -230,6 +233,11 @@ class Memory:
         dim = (self.clear[: self.count] < least).repeat(DOWNSAMPLING, 1).repeat(DOWNSAMPLING, 2)
         self.own[: self.count] &= ~dim
         self.distances[: self.count][dim] = 0.0
+
+    def disown(self, number: int, mask: np.ndarray) -> None:
+        """Forget what is in a ``mask bool (H, W)`` of a picture: something else stands there."""
+        self._changed()
+        self.own[number] &= ~mask
 
     def _make_room(self) -> None:
         """Drop the picture with the fewest pixels of its own."""

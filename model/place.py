@@ -21,6 +21,7 @@ from latentcraft.model.hand import Grip
 from latentcraft.model.marks import NOTHING, Marks, Strike, mark
 from latentcraft.model.memory import REAL, Memory, View, contradicts, widened
 from latentcraft.model.points import POOL
+from latentcraft.model.standing import Goal, around
 from latentcraft.model.views import DRAWN, Views
 
 NEWS = 4.0
@@ -55,10 +56,11 @@ class Place:
     """One world's memory, and where its eye is."""
 
     def __init__(
-        self, frame_size: tuple[int, int], field_of_view: float, looks: Looks | None = None, marks: Marks | None = None
+        self, frame_size: tuple[int, int], field_of_view: float, looks: Looks | None = None, marks: Marks | None = None,
+        goal: Goal | None = None,
     ):  # fmt: skip
         """Know nothing yet; without ``looks`` of blocks there is no map of them, without ``marks`` no hand's work is
-        seen on it.
+        seen on it, and without ``goal`` it is not known what one looks like.
         """
         self.frame_size, self.field_of_view = frame_size, field_of_view
         self.memory = Memory(frame_size, field_of_view=field_of_view)
@@ -66,6 +68,12 @@ class Place:
         """The map of blocks, and what they look like."""
         self.marks, self.strike = marks, NOTHING
         """What a hand's work looks like on them, and what it is at."""
+        self.goal_looks = goal
+        self.goal: np.ndarray | None = None
+        """What the goal of its task looks like, and the cell ``int64 (3,)`` in which its lowest block stands; None
+        where nobody knows."""
+        self.goal_shown = np.zeros(frame_size, np.bool_)
+        """Where it is in the last picture."""
         self.marked, self.bare = np.zeros(frame_size, np.bool_), np.zeros((*frame_size, 3), np.uint8)
         """Where the last picture shows that, and what is there without it."""
         self.gait: Gait | None = None
@@ -110,6 +118,7 @@ class Place:
         self.memory.forget()
         self.gait = self.grip = self.ahead = None
         self.strike, self.marked = NOTHING, np.zeros(self.frame_size, np.bool_)
+        self.goal, self.goal_shown = None, np.zeros(self.frame_size, np.bool_)
         if self.blocks is not None:
             self.blocks.clear()
         self.changed, self.recalled = np.zeros(self.frame_size, np.bool_), np.zeros(0, np.int32)
@@ -138,9 +147,16 @@ class Place:
         distance = np.where((self.kept > 0) & (distance > 0), self.kept, distance)
         distance[self.covered] = 0
         picture = np.where(self.marked[..., None], self.bare, picture)
-        self.memory.remember(picture, distance, eye, self.changed, self.sure, self.clear)
+        goal = around(self.goal_shown) if self.goal_shown.any() else None  # it is always drawn anew
+        self.memory.remember(picture, distance, eye, self.changed, self.sure, self.clear, goal)
         self.attached = widened(distance == 0)
         return eye
+
+    def set_goal(self, cell: np.ndarray) -> None:
+        """Let the goal of the task stand in a ``cell (3,)`` from now on."""
+        self.goal = np.array(cell, np.int64)
+        if self.goal_looks is not None:
+            self.goal_looks.give_room(self.memory, self.goal)
 
     def make(self, cell: np.ndarray, kind: int) -> None:
         """Note that a hand made a block of ``kind`` of a ``cell (3,)``; 0 is air."""
@@ -166,6 +182,9 @@ class Place:
         """Return what is known of the view from ``eye (5,)``."""
         view = self.memory.view(eye)
         self._show_blocks(view, eye, guessed=False)
+        if self.goal is not None and self.goal_looks is not None:
+            gain = np.ones(3) if self.blocks is None else self.blocks.gain
+            self.goal_looks.show(view, self.goal, eye, self.memory.rays, self.memory.focal, gain)
         return view
 
     def _show_blocks(self, view: View, eye: np.ndarray, *, guessed: bool) -> None:
@@ -209,7 +228,8 @@ class Place:
         self.ahead = Views(
             np.stack([view.picture for view in views]), np.stack([view.known for view in views]),
             np.stack([view.coarseness for view in views]), np.stack([view.distance for view in views]), eyes,
-            recalled, mapped=None if self.blocks is None else np.stack([view.mapped for view in views]),
+            recalled,
+            mapped=None if self.blocks is None and self.goal is None else np.stack([view.mapped for view in views]),
         )  # fmt: skip
         return self.ahead
 
@@ -273,6 +293,10 @@ class Place:
             same |= new & ~self.attached
             frame[same] = picture[same]
         self.kept[same] = self.ahead.distances[-1][same]
+        if self.goal is not None and self.goal_looks is not None:
+            self.goal_shown = self.goal_looks.shown(
+                self.goal, self.ahead.eyes[-1], self.memory, self.ahead.distances[-1]
+            )  # fmt: skip
         if self.ahead.bare is not None:
             self.bare[same] = self.ahead.bare[-1][same]
             self.marked = same & (self.bare != out[-1]).any(-1)
@@ -313,6 +337,8 @@ class Place:
         }  # fmt: skip
         if self.blocks is not None:
             arrays |= {**self.blocks.save(), "strike": self.strike.array}
+        if self.goal is not None:
+            arrays |= {"goal": self.goal.copy(), "goal_shown": self.goal_shown.copy()}
         if self.marked.any():
             arrays |= {"marked": self.marked.copy(), "bare": self.bare.copy()}
         return {**self.memory.save(), **arrays, **{name: part.copy() for name, part in state.items()}}
@@ -322,6 +348,8 @@ class Place:
         self.memory.restore(arrays)
         if self.blocks is not None:
             self.blocks.restore(arrays)
+        self.goal = np.array(arrays["goal"]) if "goal" in arrays else None
+        self.goal_shown = np.array(arrays.get("goal_shown", np.zeros(self.frame_size, np.bool_)))
         self.strike = Strike.of(arrays["strike"]) if "strike" in arrays else NOTHING
         self.marked = np.array(arrays.get("marked", np.zeros(self.frame_size, np.bool_)))
         self.bare = np.array(arrays.get("bare", np.zeros((*self.frame_size, 3), np.uint8)))

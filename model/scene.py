@@ -23,6 +23,7 @@ from latentcraft.model.matter import MatterConfig, MatterNet
 from latentcraft.model.place import Place
 from latentcraft.model.points import POOL
 from latentcraft.model.relief import Nearby
+from latentcraft.model.whereabouts import WhereaboutsConfig, WhereaboutsNet
 
 TELEPORT = 8.0
 """Metres in one frame that nobody walks: the eye was put elsewhere, and what was remembered is of no use."""
@@ -48,6 +49,8 @@ class SceneConfig:
     """Of the net that says what deeds pay; None where no task pays for deeds only."""
     goals: GoalConfig | None = None
     """Of the net that says what the way to somewhere pays; None where no task pays for that only."""
+    whereabouts: WhereaboutsConfig | None = None
+    """Of the net that says where the goal of a task stands; None where none was found in the recordings."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
@@ -55,14 +58,15 @@ class SceneConfig:
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
         }
-        hand, matter, completion, deeds, goals = (
-            values.get(name) for name in ("hand", "matter", "completion", "deeds", "goals")
+        hand, matter, completion, deeds, goals, whereabouts = (
+            values.get(name) for name in ("hand", "matter", "completion", "deeds", "goals", "whereabouts")
         )
         return cls(
             DepthConfig(**depth), BodyConfig(**values["body"]), None if hand is None else HandConfig(**hand),
             None if matter is None else MatterConfig.from_dict(matter),
             None if completion is None else CompletionConfig(**EARLIER_MAP | completion),
             None if deeds is None else DeedConfig(**deeds), None if goals is None else GoalConfig(**goals),
+            None if whereabouts is None else WhereaboutsConfig(**whereabouts),
         )  # fmt: skip
 
 
@@ -78,16 +82,18 @@ class Scene(nn.Module):
         self.completion = None if config.completion is None else CompletionNet(config.completion)
         self.deeds = None if config.deeds is None else DeedNet(config.deeds)
         self.goals = None if config.goals is None else GoalNet(config.goals)
+        self.whereabouts = None if config.whereabouts is None else WhereaboutsNet(config.whereabouts)
 
     @classmethod
     def of(
         cls, depth: DepthNet, body: BodyNet, hand: HandNet | None, dtype: torch.dtype, matter: MatterNet | None = None,
         completion: CompletionNet | None = None, deeds: DeedNet | None = None, goals: GoalNet | None = None,
+        whereabouts: WhereaboutsNet | None = None,
     ) -> "Scene":  # fmt: skip
         """Join trained nets, in evaluation mode and one number format; see :meth:`cast`."""
         nets = {
             "depth": depth, "body": body, "hand": hand, "matter": matter, "completion": completion, "deeds": deeds,
-            "goals": goals,
+            "goals": goals, "whereabouts": whereabouts,
         }  # fmt: skip
         there = {name: net for name, net in nets.items() if net is not None}
         configs: dict[str, Any] = {name: net.config for name, net in there.items()}
@@ -98,11 +104,11 @@ class Scene(nn.Module):
         return scene.requires_grad_(False).eval()
 
     def cast(self, dtype: torch.dtype) -> "Scene":
-        """Put the nets into a number format, all but body, hand, matter, deeds and goals, which stay in fp32."""
+        """Put the nets into a number format, all but depth and the map of blocks stay in fp32."""
         self.depth.to(dtype)
         if self.completion is not None:
             self.completion.to(dtype)
-        for small in (self.body, self.hand, self.matter, self.deeds, self.goals):
+        for small in (self.body, self.hand, self.matter, self.deeds, self.goals, self.whereabouts):
             if small is not None:
                 small.float()
         return self
@@ -117,7 +123,8 @@ class Scene(nn.Module):
     def place(self, frame_size: tuple[int, int]) -> "Place":
         """Return an empty memory for one world."""
         looks, marks = (None, None) if self.completion is None else (self.completion.looks(), self.completion.marks())
-        return Place(frame_size, self.config.depth.field_of_view, looks, marks)
+        goal = None if self.whereabouts is None else self.whereabouts.goal()
+        return Place(frame_size, self.config.depth.field_of_view, looks, marks, goal)
 
 
 class Seen(NamedTuple):

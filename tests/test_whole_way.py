@@ -9,6 +9,9 @@ from safetensors.torch import load_file
 
 from latentcraft.__main__ import main
 from latentcraft.model.checkpoint import load_checkpoint
+from latentcraft.model.tasks import TASK_INDEX
+from latentcraft.model.train import goals, run, whereabouts
+from latentcraft.model.train.config import BANK, STAGES
 
 
 def count_frames(path: Path) -> int:
@@ -21,6 +24,11 @@ def test_record_train_dream_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     size = "frame_size=[48,80]"
     assert main(["record", "out=data", "episodes=3", "ticks=80", "workers=0", size]) == 0
+    # A dozen games of a task with a goal, of which a few are enough here.
+    monkeypatch.setattr(goals, "ENOUGH", 3)
+    monkeypatch.setattr(whereabouts, "ENOUGH", 3)
+    seek = ["task=navigate-shaped", "task_share=1", "episodes=12", "ticks=240", "seed=130000"]
+    assert main(["record", "out=data", "workers=0", size, *seek]) == 0
     assert main(["train", "preset=smoke", "data=data", "out=run", size, "threads=2"]) == 0
     checkpoint = tmp_path / "run" / "latentcraft.safetensors"
     world = load_checkpoint(checkpoint)
@@ -40,6 +48,25 @@ def test_record_train_dream_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert main([*train, "out=other", f"begin={checkpoint}", kept]) == 0
     other = load_checkpoint(tmp_path / "other" / "latentcraft.safetensors")
     assert torch.equal(other.bank.eyes, world.bank.eyes) and not (tmp_path / "other" / "bank.safetensors").exists()
+
+    # Where nothing learns from latents, few episodes are encoded.
+    assert world.scene is not None and world.scene.whereabouts is not None
+    shaped = TASK_INDEX["navigate-shaped"]
+    assert world.scene.whereabouts.by_place.nonzero()[:, 0].tolist() == [shaped]
+    assert float(world.scene.whereabouts.rate[shaped]) == pytest.approx(0.1, abs=0.005)
+    assert int(world.scene.whereabouts.shape.sum()) >= 13
+    monkeypatch.setattr(run, "FEW", 2)
+    scene = {name for name, part in vars(world.scene.config).items() if part is None}
+    kept = f"keep=[{','.join(part for part in (*STAGES, BANK) if part not in scene | {'whereabouts'})}]"
+    rest = [f"{name}.steps=0" for name in scene]
+    assert main([*train, "out=third", f"begin={checkpoint}", kept, "whereabouts.steps=3", *rest]) == 0
+    assert len(list((tmp_path / "third" / "latents").glob("*.safetensors"))) <= 4
+    third = load_checkpoint(tmp_path / "third" / "latentcraft.safetensors")
+    assert third.scene is not None and third.scene.whereabouts is not None
+    for name, value in third.scene.state_dict().items():
+        same = torch.equal(value, world.scene.state_dict()[name])
+        assert same or name.startswith("whereabouts."), name
+    assert not torch.equal(third.scene.whereabouts.say.weight, world.scene.whereabouts.say.weight)
 
     arguments = ["world=both", "seed=900000", f"checkpoint={checkpoint}", "script=full_turn", "steps=2"]
     assert main(["rollout", *arguments, "out=x.mp4", "strip=x.png"]) == 0

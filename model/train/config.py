@@ -19,12 +19,18 @@ from latentcraft.model.train.matter import MatterStageConfig
 from latentcraft.model.train.motion import MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStageConfig
 from latentcraft.model.train.touch import TouchStageConfig
+from latentcraft.model.train.whereabouts import WhereaboutsStageConfig
 
-NETS = ("autoencoder", "depth", "body", "hand", "deeds", "goals", "matter", "completion", "motion", "dynamics")
+NETS = (
+    "autoencoder", "depth", "body", "hand", "deeds", "goals", "matter", "completion", "whereabouts", "motion",
+    "dynamics",
+)  # fmt: skip
 """Stages that have a net of their own."""
 STAGES = (*NETS, "touch", "outcomes")
 BANK = "bank"
 """What can be kept besides stages."""
+ON_LATENTS = tuple(stage for stage in STAGES if stage not in ("matter", "completion", "whereabouts"))
+"""Stages that learn from encoded episodes; the others read the videos."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +84,24 @@ class TrainConfig:
     """Stage 8, where episodes tell what the hand did and where that was."""
     completion: CompletionStageConfig = field(default_factory=CompletionStageConfig)
     """Stage 9, where episodes have poses and tell of blocks."""
+    whereabouts: WhereaboutsStageConfig = field(default_factory=WhereaboutsStageConfig)
+    """Stage 10, where they do and some task pays for the way to somewhere, as for stage 7."""
     motion: MotionStageConfig = field(default_factory=MotionStageConfig)
-    """Stage 10."""
-    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
     """Stage 11."""
+    dynamics: DynamicsStageConfig = field(default_factory=DynamicsStageConfig)
+    """Stage 12."""
     touch: TouchStageConfig = field(default_factory=TouchStageConfig)
-    """Stage 12, where episodes tell what the hand did."""
+    """Stage 13, where episodes tell what the hand did."""
     bank: BankStageConfig = field(default_factory=BankStageConfig)
-    """Chosen after stage 12, where episodes have poses with distances."""
+    """Chosen after stage 13, where episodes have poses with distances."""
     outcomes: OutcomesStageConfig = field(default_factory=OutcomesStageConfig)
-    """Stage 13."""
+    """Stage 14."""
+
+    @property
+    def learns_from_latents(self) -> bool:
+        """Whether any stage does that is to be trained, so that all episodes have to be encoded."""
+        trained = (name for name in ON_LATENTS if name not in self.keep)
+        return BANK not in self.keep and self.bank.frames > 0 or any(getattr(self, name).steps for name in trained)
 
     def __post_init__(self) -> None:
         multiple = DOWNSAMPLING * self.dynamics.model.patch
@@ -108,6 +122,8 @@ class TrainConfig:
                     f"{name} is {ours} and dynamics.model.channels {self.dynamics.model.channels}; they are the same "
                     "latent, make them equal"
                 )
+        if self.whereabouts.model.field_of_view != self.depth.model.field_of_view:
+            raise UserError("whereabouts.model.field_of_view must be depth.model.field_of_view: it is the same camera")
         for name, ours in (
             ("body", self.body.model.chunk), ("hand", self.hand.model.chunk), ("motion", self.motion.model.chunk)
         ):  # fmt: skip
@@ -138,6 +154,9 @@ class TrainConfig:
             ("completion.batch", self.completion.batch), ("completion.boxes", self.completion.boxes),
             ("completion.episodes", self.completion.episodes), ("completion.pictures", self.completion.pictures),
             ("completion.optimizer.warmup", self.completion.optimizer.warmup),
+            ("whereabouts.batch", self.whereabouts.batch), ("whereabouts.episodes", self.whereabouts.episodes),
+            ("whereabouts.pictures", self.whereabouts.pictures),
+            ("whereabouts.optimizer.warmup", self.whereabouts.optimizer.warmup),
             ("motion.steps", self.motion.steps), ("motion.batch", self.motion.batch),
             ("dynamics.batch", self.dynamics.batch), ("touch.batch", self.touch.batch),
             ("touch.moments", self.touch.moments), ("touch.optimizer.warmup", self.touch.optimizer.warmup),

@@ -1,5 +1,5 @@
-"""``latentcraft train``: autoencoder, encode, depth, body, hand, deeds, goals, matter, completion, motion, dynamics,
-touch, outcomes; all resume.
+"""``latentcraft train``: autoencoder, encode, depth, body, hand, deeds, goals, matter, completion, whereabouts, motion,
+dynamics, touch, outcomes; all resume.
 
 ``torchrun --nproc-per-node=N -m latentcraft train ...`` trains with N processes (:mod:`latentcraft.model.train.ranks`).
 """
@@ -44,6 +44,10 @@ from latentcraft.model.train.outcomes import OutcomesStage
 from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
 from latentcraft.model.train.touch import TouchStage
+from latentcraft.model.train.whereabouts import WhereaboutsStage, search_both
+
+FEW = 32
+"""Episodes, of those to learn from and of those held out, that are encoded where nothing learns from latents."""
 
 
 def main(config: TrainConfig) -> None:
@@ -103,7 +107,10 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         autoencoder = first.result()
         del first
 
-    files = encode_episodes(autoencoder, episodes, out / "latents", config.frame_size, device=device, ranks=ranks)
+    needed = episodes
+    if not config.learns_from_latents:  # what is kept is not changed by them
+        needed = [*training[:: -(-len(training) // FEW)], *held_out[:: -(-len(held_out) // FEW)]]
+    files = encode_episodes(autoencoder, needed, out / "latents", config.frame_size, device=device, ranks=ranks)
     if config.stop_after == "autoencoder":
         return
     names = {path.stem for path in held_out}
@@ -226,9 +233,24 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
                 return
             completion = completing.result()
             del completing, boxes
+    whereabouts = earlier(WhereaboutsStage.name)
+    if completion is not None and config.whereabouts.steps and WhereaboutsStage.name not in config.keep:
+        learned = saved_step(WhereaboutsStage.name, out) >= config.whereabouts.steps
+        mine = tasks_of_goals(data) if goals is None else goals.by_goals
+        tasks = [TASKS[number] for number in mine.nonzero()[:, 0].tolist()]
+        sought = (None, None) if learned or not tasks else search_both(
+            (training, held_out), config.frame_size, config.whereabouts, tasks=tasks, seed=config.seed,
+            quiet=not ranks.first,
+        )  # fmt: skip
+        if learned or sought[0] is not None:
+            seeking = WhereaboutsStage(config.whereabouts, *sought, completion, **alike)
+            if not run(seeking, config.whereabouts.steps, whereabouts):
+                return
+            whereabouts = seeking.result()
+            del seeking, sought
     scene = None
     if depth is not None and body is not None:
-        scene = Scene.of(depth, body, hand, dtype, matter, completion, deeds, goals)
+        scene = Scene.of(depth, body, hand, dtype, matter, completion, deeds, goals, whereabouts)
     fourth = MotionStage(config.motion, data, check_data, autoencoder, scene, **alike)
     if not run(fourth, config.motion.steps, None if begun is None else begun.motion):
         return

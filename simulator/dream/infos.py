@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from latentcraft.model.place import Place
+from latentcraft.model.whereabouts import distances_on_ground
 
 
 def infos_of(
@@ -37,6 +38,8 @@ def infos_of(
             info["end_probability"] = ends[index]
         if changes is not None:
             info |= {"changes": changes[index].bool().cpu().numpy(), "spots": spots[index]}
+        if place is not None and place.goal is not None and (eye := place.eye) is not None:
+            info |= {"goal": place.goal.copy(), "distance": float(distances_on_ground(place.goal, eye))}
         if recalls:
             info["recalled"] = recalled_of(place)
         infos.append(info)

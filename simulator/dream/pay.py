@@ -16,8 +16,9 @@ ENDED = 0.5
 
 
 def settled(
-    scene: Scene | None, outcomes: Outcomes, past: Tensor, latents: Tensor, changes: Tensor, ways: Tensor, task: Tensor
-) -> Outcomes:
+    scene: Scene | None, outcomes: Outcomes, past: Tensor, latents: Tensor, changes: Tensor,
+    paths: Sequence[np.ndarray | None], places: Sequence[Place | None], task: Tensor,
+) -> Outcomes:  # fmt: skip
     """Return ``outcomes`` of chunks with the scene's word on tasks that pay for deeds, or for the way, only.
 
     Args:
@@ -26,28 +27,37 @@ def settled(
         past: the chunks before, ``(b, f, h, w, c)``.
         latents: the chunks.
         changes: what hands do in them, ``(b, f, 2)``.
-        ways: where eyes go in them, see :func:`moved`.
+        paths: where eyes go in them, see :func:`walked`.
+        places: that know where goals are.
         task: ``int64 (b,)``.
     """
     if scene is not None and scene.deeds is not None:
         reward = scene.deeds.settled(outcomes.reward, past, latents, changes, task)
         outcomes = Outcomes(reward, outcomes.terminated)
     if scene is not None and scene.goals is not None:
-        outcomes = scene.goals.settled(outcomes, past, latents, ways, task)
+        outcomes = scene.goals.settled(outcomes, past, latents, moved(paths, latents.shape[1]), task)
+    if scene is not None and scene.whereabouts is not None:
+        known = [None if place is None else place.goal for place in places]
+        outcomes = scene.whereabouts.settled(outcomes, known, paths, task)
     return outcomes
 
 
-def moved(stood: Sequence[np.ndarray | None], places: Sequence[Place | None], frames: int) -> Tensor:
-    """Return where eyes go from where they ``stood`` in the coming chunk, ``(b, f, 2)``, see
+def walked(stood: Sequence[np.ndarray | None], places: Sequence[Place | None]) -> list[np.ndarray | None]:
+    """Return where eyes ``stood`` and where they go from there in each frame of the coming chunk, ``(f + 1, 5)`` each;
+    None where nobody knows.
+    """
+    return [
+        None if eye is None or place is None or place.ahead is None else np.concatenate([eye[None], place.ahead.eyes])
+        for eye, place in zip(stood, places, strict=True)
+    ]
+
+
+def moved(paths: Sequence[np.ndarray | None], frames: int) -> Tensor:
+    """Return where eyes go along ``paths`` (see :func:`walked`), ``(b, f, 2)``, see
     :func:`latentcraft.model.goals.moved_by`; NaN where nobody knows.
     """
-    ways = []
-    for eye, place in zip(stood, places, strict=True):
-        if eye is None or place is None or place.ahead is None:
-            ways.append(torch.full((frames, 2), torch.nan))
-        else:
-            ways.append(moved_by(torch.from_numpy(np.concatenate([eye[None], place.ahead.eyes]))))
-    return torch.stack(ways)
+    unknown = torch.full((frames, 2), torch.nan)
+    return torch.stack([unknown if path is None else moved_by(torch.from_numpy(path)) for path in paths])
 
 
 def count_out(reward: Tensor, terminated: Tensor, alive: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

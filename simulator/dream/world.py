@@ -20,9 +20,10 @@ from latentcraft.model.precision import fast_dtype
 from latentcraft.model.sampler import STEPS, commit, denoise
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.simulator.dream.context import Context, read_context
+from latentcraft.simulator.dream.goal import decide_goal
 from latentcraft.simulator.dream.infos import infos_of, spots_of
 from latentcraft.simulator.dream.noise import chunk_noise
-from latentcraft.simulator.dream.pay import count_out, moved, settled
+from latentcraft.simulator.dream.pay import count_out, settled, walked
 from latentcraft.simulator.protocol import Chunk, Frames, Start, WorldSpec, WorldState, check_frames, last_frames
 
 
@@ -55,7 +56,9 @@ class DreamWorld:
     the share that motion could not tell. Where there is a task, ``end_probability`` is the head's, 0 to 1, that it ends
     in this chunk. Where the world has learned what a hand does, ``changes`` ``bool (f, 2)`` says what was dug and what
     was placed in each tick, and ``spots`` ``float32 (f, 2, 3)`` where, in metres from wherever the dream counts
-    and infinite where it does not know. Where it carries a bank of recorded places, ``recalled`` is the number of the
+    and infinite where it does not know. Where it knows what the goal of the task looks like, ``goal`` ``int64 (3,)`` is
+    the cell in which that stands, decided at the start of the game, and ``distance`` how far away it is on the ground,
+    metres. Where it carries a bank of recorded places, ``recalled`` is the number of the
     one of which this chunk brought a picture into view, -1 for none (:mod:`latentcraft.model.recall`).
 
     Rewards are what the heads expect: of each tick, times how probable it is that the task still goes on. It ends where
@@ -221,13 +224,16 @@ class DreamWorld:
             if place is not None:
                 place.sure[:] = 0.0
             return
-        frames = torch.from_numpy(context.frames)
+        frames, seen = torch.from_numpy(context.frames), list[tuple[np.ndarray, np.ndarray]]()
         latents = torch.cat([self.model.autoencoder.encode(part) for part in frames.split(16)])
         for at in range(0, len(frames), f):
             actions = torch.from_numpy(context.actions[None, at : at + f])
             eyes = None if context.eyes is None else torch.from_numpy(context.eyes[None, at : at + f])
             self._commit_one(index, latents[None, at : at + f], actions, known=context.known_actions, eyes=eyes)
             self._frames[index] = context.frames[at + f - kept : at + f]
+            if place is not None and (eye := place.eye) is not None:
+                seen.append((context.frames[at + f - 1], eye))
+        decide_goal(self.model.scene, place, int(self._task[index]), seen, self._seeds[index])
 
     def _commit_one(
         self, index: int, latents: Tensor, actions: Tensor, *, known: bool, eyes: Tensor | None = None
@@ -291,7 +297,7 @@ class DreamWorld:
         picture = None if self._picture is None else self._picture[rows]
         stood = [None if place is None else place.eye for place in places]
         guess = guesser(cache.last, held, places=places, shown=self._frames[rows, -1], picture=picture)
-        ways = moved(stood, places, held.shape[1])
+        paths = walked(stood, places)
         spots = [spots_of(*each) for each in zip(places, guess.holds.numpy(), guess.changes.numpy(), strict=True)]
         _, latents = beside(
             lambda: guesser.look_ahead(places),
@@ -306,7 +312,7 @@ class DreamWorld:
             ),
             lambda: guesser.draw(shown[:, some:]),
         )
-        outcomes = settled(self.model.scene, outcomes, self._last[rows], latents, guess.changes, ways, task)
+        outcomes = settled(self.model.scene, outcomes, self._last[rows], latents, guess.changes, paths, places, task)
         decoded = late.frames if early is None else np.concatenate([early.frames, late.frames], 1)
         frames = guesser.show(decoded, latents, guess, places)
         return _Dreamed(

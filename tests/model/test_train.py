@@ -30,6 +30,8 @@ from latentcraft.model.train.motion import JUDGING, MotionStageConfig
 from latentcraft.model.train.outcomes import OutcomesStageConfig
 from latentcraft.model.train.run import main
 from latentcraft.model.train.touch import TouchStageConfig
+from latentcraft.model.train.whereabouts import WhereaboutsStageConfig
+from latentcraft.model.whereabouts import WhereaboutsConfig
 
 WIDTHS, DEPTHS = (16, 16), (1, 1)
 QUICK = OptimizerConfig(warmup=5)
@@ -151,6 +153,13 @@ def test_a_run_begins_with_a_checkpoint_and_keeps_what_it_is_told_to(
         replace(config, keep=("motion",))
     with pytest.raises(UserError, match="keep=bank: .* has no bank"):
         main(replace(further, out=tmp_path / "bankless", keep=("bank",)))
+    idle = {name: replace(getattr(further, name), steps=0) for name in ("touch", "outcomes")}
+    nets = ("autoencoder", "depth", "body", "hand", "deeds", "goals", "motion", "dynamics", "bank")
+    few = replace(further, keep=nets, bank=replace(further.bank, frames=8), **idle)
+    assert not few.learns_from_latents  # the map of blocks reads videos
+    for name in ("autoencoder", "dynamics", "bank"):
+        assert replace(few, keep=tuple(net for net in nets if net != name)).learns_from_latents
+    assert replace(few, outcomes=further.outcomes).learns_from_latents
     with pytest.raises(UserError, match="keep=nose is no stage"):
         replace(config, begin=first, keep=("nose",))
 
@@ -263,6 +272,10 @@ def test_no_episodes_and_bad_values_are_named(config: TrainConfig, tmp_path: Pat
         replace(config, sample_every=0)
     with pytest.raises(UserError, match="channels"):
         replace(config, dynamics=replace(config.dynamics, model=DiTConfig(width=32, depth=3, head_size=16, channels=4)))
+    with pytest.raises(UserError, match="same camera"):
+        replace(config, whereabouts=WhereaboutsStageConfig(model=WhereaboutsConfig(field_of_view=90.0)))
+    with pytest.raises(UserError, match=r"whereabouts\.batch must be at least 1"):
+        replace(config, whereabouts=WhereaboutsStageConfig(batch=0))
     (config.out).mkdir()
     (config.out / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"config\.json is not the configuration of a training run"):

@@ -81,7 +81,7 @@ def test_rewards_count_as_much_as_the_task_is_likely_to_go_on_and_end_with_it(ti
     said = outcome.bias.zero_().view(model.dit.config.chunk, -1)
     said[:, REWARD_BINS.index(1.0)] = NEVER  # every tick is paid
     said[:, -1] = torch.tensor(0.1).logit()  # and the last with a probability of 0.1
-    world = DreamWorld(checkpoint=model, steps=1, task="navigate")
+    world = DreamWorld(checkpoint=model, steps=1, task="explore")
     world.reset([Start(seed=3)])
     chunks = [world.step(chunk) for chunk in actions(2)]
     state, last = world.save(), world.step(actions(1)[0])
