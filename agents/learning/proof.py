@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from latentcraft.agents.learning.games import Task
+from latentcraft.agents.learning.network import PolicyConfig
 from latentcraft.agents.learning.train import AgentTrainConfig, PPOConfig, check_installed
 from latentcraft.agents.seeds import read_seeds
 from latentcraft.errors import UserError
@@ -66,6 +67,10 @@ class ProofConfig:
     """Trainings of each kind."""
     episodes: int | None = None
     """A clone learns from; null takes all."""
+    clone_mirror: bool = True
+    """See :attr:`latentcraft.agents.learning.clone.CloneConfig.mirror`."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    """Shape of all policies."""
     dream_steps: int = 20480
     """PPO's in the dream; a step is four frames. What it learns is paid 3.3 outside after 6,144 (one seed), 3.7 after
     16,384 and 3.85 after 20,480 (three; chop, 192 games)."""
@@ -147,18 +152,19 @@ def runs_of(config: ProofConfig, task: Task) -> list[Pair]:
     return pairs
 
 
-def trained(
-    config: ProofConfig, *, report: Callable[[str], None]
-) -> dict[Task, list[Pair]]:
+def trained(config: ProofConfig, *, report: Callable[[str], None]) -> dict[Task, list[Pair]]:
     """Do every training that is not done yet; returns them by task, one pair a seed."""
     from latentcraft.agents.learning.clone import CloneConfig, clone
     from latentcraft.agents.learning.ppo import train
 
     runs = {task: runs_of(config, task) for task in config.tasks}
-    for task, pairs in runs.items():
+    for pairs in runs.values():
         for seed, pair in enumerate(pairs):
             if not pair.clone.exists():
-                clone(CloneConfig(config.data, pair.clone.parent, task=task, episodes=config.episodes, seed=seed))
+                clone(CloneConfig(
+                    config.data, pair.clone.parent, task=pair.voxel.task, episodes=config.episodes, seed=seed,
+                    mirror=config.clone_mirror, policy=config.policy,
+                ))  # fmt: skip
             for run in pair:
                 report(f"{run.out.name}: {run.steps} steps")
                 train(run, report=lambda line, name=run.out.name: report(f"{name}: {line}"))  # type: ignore[misc]
@@ -254,9 +260,7 @@ def _show(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]{each}"
 
 
-def draw(
-    config: ProofConfig, runs: dict[Task, list[Pair]], found: dict[str, Any]
-) -> None:
+def draw(config: ProofConfig, runs: dict[Task, list[Pair]], found: dict[str, Any]) -> None:
     """Draw ``proof.png``: what trainings were paid where they trained, and what came of them outside."""
     from latentcraft.agents.learning.ppo import LOG
     from latentcraft.agents.learning.progress import read_log

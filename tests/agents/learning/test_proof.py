@@ -67,3 +67,17 @@ def test_dreams_may_begin_elsewhere_than_where_clones_learned():
 def test_of_kept_policies_the_last_within_bounds_counts():
     story = [(Path(str(steps)), {"frames": steps}) for steps in (10, 20, 30)]
     assert [proof.latest(story, "frames", most) for most in (5, 25, 99)] == [Path("10"), Path("20"), Path("30")]
+
+
+def test_clones_are_made_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = []
+    monkeypatch.setattr("latentcraft.agents.learning.clone.clone", made.append)
+    monkeypatch.setattr("latentcraft.agents.learning.ppo.train", lambda *_, **__: None)
+    config = proof.ProofConfig(
+        data=Path("data"), out=tmp_path, tasks=("navigate",), seeds=2, clone_mirror=False, policy=TINY
+    )
+    proof.trained(config, report=lambda _: None)
+    assert [(clone.seed, clone.mirror, clone.policy, clone.task) for clone in made] == [
+        (seed, False, TINY, "navigate-shaped") for seed in (0, 1)
+    ]
+    assert [clone.out for clone in made] == [tmp_path / f"clone-navigate-{seed}" for seed in (0, 1)]
