@@ -9,12 +9,15 @@ import torch
 from latentcraft.agents.learning.policy import load_policy_file
 from latentcraft.agents.players import AUTOPILOT, make_player
 from latentcraft.model.actions import BUTTON_INDEX, YAW, noop
+from latentcraft.model.camera import EYE_HEIGHT
 from latentcraft.model.checkpoint import SHIPPED, load_checkpoint
 from latentcraft.model.shipped import AUTOPILOT as AUTOPILOT_FILE
+from latentcraft.model.standing import BASE, SHAPE
 from latentcraft.model.tasks import TASK_INDEX
 from latentcraft.simulator.dream.world import DreamWorld
 from latentcraft.simulator.protocol import HELD_OUT_SEED, Start
-from latentcraft.simulator.voxel.terrain import MAP_SIZE
+from latentcraft.simulator.voxel.tasks import BEACON_REACH
+from latentcraft.simulator.voxel.terrain import MAP_HEIGHT, MAP_SIZE, place_beacon
 from latentcraft.simulator.voxel.world import VoxelWorld
 
 SEEDS = [HELD_OUT_SEED + offset for offset in (1, 2, 3, 5)]
@@ -127,6 +130,15 @@ def test_felling_pays_in_the_dream_as_in_the_reference_and_digging_does_not():
     assert (paid["dream"][6:] < 0.5).sum() >= 5 and paid["dream"][6:].mean() < 0.25 < paid["dream"][:6].mean()
 
 
+def beacon_from(world: VoxelWorld) -> np.ndarray:
+    """Return how far away the beacon of the game is, to the east, up from the feet, and to the south."""
+    (x, y, z, *_), beacon = world.game().pose, world.game().beacon
+    assert beacon is not None
+    half = MAP_SIZE / 2  # the map goes round
+    east, south = (beacon[0] + 0.5 - x + half) % MAP_SIZE - half, (beacon[2] + 0.5 - z + half) % MAP_SIZE - half
+    return np.array([east, beacon[1] - y, south])
+
+
 def test_going_pays_most_where_the_beacon_is_seen(dream: DreamWorld):
     scene, world = dream.model.scene, VoxelWorld(1, "navigate-shaped", (96, 160))
     assert scene is not None and scene.goals is not None
@@ -134,10 +146,7 @@ def test_going_pays_most_where_the_beacon_is_seen(dream: DreamWorld):
     paid = []
     for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + 16):
         world.reset([Start(seed=seed)])
-        (x, y, z, *_), beacon = world.game().pose, world.game().beacon
-        assert beacon is not None
-        half = MAP_SIZE / 2  # the map goes round
-        east, south = (beacon[0] + 0.5 - x + half) % MAP_SIZE - half, (beacon[2] + 0.5 - z + half) % MAP_SIZE - half
+        (x, y, z, *_), (east, _, south) = world.game().pose, beacon_from(world)
         there = math.degrees(math.atan2(-east, south))
         looks = np.stack([world.render_pose(0, (x, y, z, there + turn, 0.0)) for turn in (0, 90, 180, 270)])
         way, end = scene.goals(dream.model.autoencoder.encode(torch.from_numpy(looks)), ahead, task)
@@ -145,3 +154,34 @@ def test_going_pays_most_where_the_beacon_is_seen(dream: DreamWorld):
         paid.append(way.tolist())
     told = np.array(paid)
     assert (told.argmax(1) == 0).mean() > 0.5 and told[:, 0].mean() > 1.5 * told[:, 1:].mean()
+
+
+def test_it_says_where_a_beacon_stands_that_is_seen_and_what_coming_nearer_pays(dream: DreamWorld):
+    scene, world = dream.model.scene, VoxelWorld(1, "navigate", (96, 160))
+    assert scene is not None and scene.whereabouts is not None
+    net, there, off = scene.whereabouts, [], []
+    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + 24):
+        world.reset([Start(seed=seed)])
+        (x, y, z, *_), (east, up, south) = world.game().pose, beacon_from(world)
+        yaw = math.degrees(math.atan2(-east, south)) + (seed % 3 - 1) * 15  # in the middle or to a side
+        looks = np.stack([world.render_pose(0, (x, y, z, yaw + turn, 0.0)) for turn in (0, 180)])
+        told = net(torch.from_numpy(looks).permute(0, 3, 1, 2) / 127.5 - 1, torch.zeros(2))
+        there.append((1 - told.logits.softmax(1)[:, -1]).tolist())
+        eye = np.array([x, y + EYE_HEIGHT, z, yaw, 0.0])
+        cell = net.draw(looks[:1], eye[None], np.random.default_rng(0))
+        off.append(np.abs(cell + [0.5, 0, 0.5] - [x + east, y + up, z + south]))
+    chances, errors = np.array(there), np.array(off)
+    seen = chances[:, 0] > 0.5  # behind trees and hills it is not
+    assert seen.mean() >= 0.4 and chances[:, 1].mean() < 0.15
+    far = np.hypot(errors[seen, 0], errors[seen, 2])
+    assert np.median(far) < 2 and np.median(errors[seen, 1]) < 1.5
+    for name, rate in (("navigate", 0.0), ("navigate-shaped", 0.1)):
+        task = TASK_INDEX[name]
+        assert bool(net.by_place[task]) and float(net.rate[task]) == pytest.approx(rate, abs=0.002)
+        assert float(net.prize[task]) == pytest.approx(1, abs=0.02)
+        assert float(net.reach[task]) == pytest.approx(BEACON_REACH, abs=0.1)
+    assert net.by_place.sum() == 2
+    blocks = np.zeros((MAP_SIZE, MAP_SIZE, MAP_HEIGHT), np.uint8)
+    place_beacon(blocks, 8, 20, 8)
+    own = blocks[8 - BASE[0] : 8 + 3, 8 - BASE[2] : 8 + 3, 20 - BASE[1] : 20 - BASE[1] + SHAPE[1]] > 0
+    assert np.array_equal(net.goal().shape, own.transpose(0, 2, 1))
