@@ -27,6 +27,7 @@ from latentcraft.model.train.whereabouts import (
     _place_of,
     _shape_of,
     answers,
+    sharpened,
 )  # fmt: skip
 from latentcraft.model.whereabouts import (
     Told,
@@ -284,6 +285,21 @@ def test_a_net_learns_where_it_is_in_pictures():
     again.load_state_dict(stage.state_dict())
     for name, value in again.result().state_dict().items():
         assert torch.equal(value, net.state_dict()[name]), name
+
+
+def test_pictures_are_sharpened_and_blurred():
+    frames = torch.full((2, 3, 8, 10), 0.4)
+    frames[:, :, :, 5:] = 0.6
+    assert torch.allclose(sharpened(frames, torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)), frames)
+    amount = torch.tensor([-1.0, 1.0])[:, None, None, None]
+    soft, crisp = sharpened(frames, amount, torch.zeros(2, 1, 1, 1))
+    assert torch.allclose(soft[:, 3, 3:7], torch.tensor([0.4, 0.45, 0.55, 0.6]), atol=1e-5)
+    assert torch.allclose(crisp[:, 3, 3:7], torch.tensor([0.4, 0.35, 0.65, 0.6]), atol=1e-5)
+    grey = sharpened(frames, torch.zeros(2, 1, 1, 1), amount)
+    assert torch.allclose(grey, frames, atol=1e-6)  # it has no colours
+    frames[:, 0, :, 5:] = 0.9
+    told = sharpened(frames, torch.zeros(2, 1, 1, 1), amount)
+    assert torch.allclose(told.mean(1), frames.mean(1), atol=1e-6) and not torch.allclose(told, frames)
 
 
 def test_answers_are_columns_of_the_picture():
