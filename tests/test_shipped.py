@@ -169,12 +169,11 @@ def test_it_says_where_a_beacon_stands_that_is_seen_and_what_coming_nearer_pays(
         there.append((1 - told.logits.softmax(1)[:, -1]).tolist())
         eye = np.array([x, y + EYE_HEIGHT, z, yaw, 0.0])
         cell = net.draw(looks[:1], eye[None], np.random.default_rng(0))
-        off.append(np.abs(cell + [0.5, 0, 0.5] - [x + east, y + up, z + south]))
+        off.append(np.abs(cell + [0.5, 0, 0.5] - [x + east, y + up, z + south]) / math.hypot(east, south))
     chances, errors = np.array(there), np.array(off)
     seen = chances[:, 0] > 0.5  # behind trees and hills it is not
     assert seen.mean() >= 0.4 and chances[:, 1].mean() < 0.15
-    far = np.hypot(errors[seen, 0], errors[seen, 2])
-    assert np.median(far) < 2 and np.median(errors[seen, 1]) < 1.5
+    assert np.median(np.hypot(errors[seen, 0], errors[seen, 2])) < 0.2 and np.median(errors[seen, 1]) < 0.08
     for name, rate in (("navigate", 0.0), ("navigate-shaped", 0.1)):
         task = TASK_INDEX[name]
         assert bool(net.by_place[task]) and float(net.rate[task]) == pytest.approx(rate, abs=0.002)

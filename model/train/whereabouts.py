@@ -63,8 +63,9 @@ class WhereaboutsStageConfig:
     """Standard deviation of the logarithm of brightness by which pictures are changed."""
     sharper: float = 1.5
     """By how much pictures, and their colours for themselves, are sharpened at most, in parts of what a small blur
-    takes from them; or else blurred. Films lose what a game's own pictures have: a net that knew films only took crisp
-    towers for near ones, 20 % too near."""
+    takes from them; or else blurred. Films lose what a game's own pictures have."""
+    vivid: float = 0.3
+    """Standard deviation of the logarithm by which colours are made stronger."""
     grain: float = 0.02
     """Largest standard deviation of noise on pixels, of 1."""
     tilt_noise: float = 0.4
@@ -341,6 +342,9 @@ class WhereaboutsStage:
         crisp = config.sharper * torch.rand(2, config.batch, 1, 1, 1, generator=generator)
         crisp = torch.where(torch.rand(crisp.shape, generator=generator) < 0.4, -crisp / config.sharper, crisp)
         frames = batch.frames.permute(0, 3, 1, 2).float() / 255
+        vivid = torch.exp(config.vivid * torch.randn(config.batch, 1, 1, 1, generator=generator))
+        grey = frames.mean(1, keepdim=True)
+        frames = grey + share(vivid) * (frames - grey)
         frames = sharpened(frames, share(crisp[0]), share(crisp[1])) * share(light)
         grain = config.grain * torch.rand(config.batch, 1, 1, 1, generator=generator)
         frames = frames + share(grain * torch.randn((config.batch, *frames.shape[1:]), generator=generator))

@@ -33,6 +33,7 @@ from latentcraft.model.whereabouts import (
     Told,
     WhereaboutsConfig,
     WhereaboutsNet,
+    as_filmed,
     bearing,
     cell_at,
     distances_on_ground,
@@ -300,6 +301,18 @@ def test_pictures_are_sharpened_and_blurred():
     frames[:, 0, :, 5:] = 0.9
     told = sharpened(frames, torch.zeros(2, 1, 1, 1), amount)
     assert torch.allclose(told.mean(1), frames.mean(1), atol=1e-6) and not torch.allclose(told, frames)
+
+
+def test_pictures_are_seen_as_films_have_them():
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(2, 3, 8, 12, generator=generator)
+    filmed, weight = as_filmed(pictures), torch.tensor([0.299, 0.587, 0.114])[None, :, None, None]
+    assert torch.allclose((filmed * weight).sum(1), (pictures * weight).sum(1), atol=1e-5)  # as bright as ever
+    stripes = torch.zeros(1, 3, 8, 12)
+    stripes[:, 0, ::2], stripes[:, 2, 1::2] = 0.8, 0.5
+    colours = as_filmed(stripes) - (as_filmed(stripes) * weight).sum(1, keepdim=True)
+    assert torch.allclose(colours, colours[:, :, :1, :1].expand_as(colours), atol=1e-5)  # all of one colour
+    assert torch.allclose(as_filmed(torch.full((1, 3, 4, 4), 0.3)), torch.full((1, 3, 4, 4), 0.3))
 
 
 def test_answers_are_columns_of_the_picture():
