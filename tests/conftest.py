@@ -1,6 +1,7 @@
 import importlib.util
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from latentcraft.model.matter import MatterConfig
     from latentcraft.model.motion import Motion, MotionConfig
     from latentcraft.model.scene import Scene, SceneConfig
-    from latentcraft.model.whereabouts import WhereaboutsConfig
+    from latentcraft.model.whereabouts import WhereaboutsConfig, WhereaboutsNet
 
     torch.manual_seed(0)
     widths, depths = (8, 16), (1, 1)
@@ -75,18 +76,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     completion, deeds = CompletionConfig(width=8, deep=16), DeedConfig(width=8, features=8)
     goals = GoalConfig(width=8, finds=8, features=8)
-    whereabouts = WhereaboutsConfig(width=8, columns=8)
-    scene = Scene(
-        SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion, deeds, goals, whereabouts)
-    )
-    assert scene.deeds is not None and scene.goals is not None and scene.whereabouts is not None
+    scene = Scene(SceneConfig(depth, BodyConfig(width=16), HandConfig(width=16), matter, completion, deeds, goals))
+    assert scene.deeds is not None and scene.goals is not None
     scene.deeds.by_deeds[[1, 4]] = True  # chop and build
     scene.goals.by_goals[3] = True  # navigate-shaped
-    scene.whereabouts.by_place[2], scene.whereabouts.prize[2], scene.whereabouts.reach[2] = True, 1.0, 2.5  # navigate
-    scene.whereabouts.nowhere.bias.data.fill_(20.0)  # in no picture
-    scene.whereabouts.shape[2, 1:14, 2] = True
-    scene.whereabouts.palette.copy_(torch.rand(scene.whereabouts.palette.shape))
-    scene.whereabouts.offsets.copy_(torch.tensor([15.0, -1.6]))
     assert scene.matter is not None and scene.completion is not None
     # Everything is air until a hand places something: what a random net says would hang on the last bits of pictures.
     torch.nn.init.zeros_(scene.completion.final.weight)
@@ -105,5 +98,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bank.looks.random_(0, 256)
     bank.eyes.copy_(torch.tensor([[3.0, 70, 1, 30, 0], [4.0, 70, 2, 150, 10], [3.0, 70, 1, 270, 5]]).repeat(2, 1))
     bank.places.copy_(torch.tensor([0, 0, 0, 1, 1, 1]))
+    # Last, so that it leaves the chance that the others are made by as it was.
+    net = WhereaboutsNet(WhereaboutsConfig(width=8, columns=8))
+    net.by_place[2], net.prize[2], net.reach[2] = True, 1.0, 2.5  # navigate
+    net.nowhere.bias.data.fill_(20.0)  # in no picture
+    net.shape[2, 1:14, 2] = True
+    net.palette.copy_(torch.rand(net.palette.shape))
+    net.offsets.copy_(torch.tensor([15.0, -1.6]))
+    scene.whereabouts, scene.config = net, replace(scene.config, whereabouts=net.config)
     save_checkpoint(path, WorldModel(autoencoder, motion, dit, (32, 48), {"made": "for tests"}, scene, bank))
     return path

@@ -127,6 +127,12 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         """Train ``stage``, from the network ``known`` on where there is one; returns whether to go on."""
         if known is not None and take_over(known, stage):
             inherited.add(stage.name)
+            lost = next((name for name in known.state_dict() if name not in stage.network.state_dict()), None)
+            if lost is not None and stage.name in config.keep:
+                raise UserError(
+                    f"keep={stage.name}: {config.begin} has {lost}, which would be lost: the configured net has no such"
+                    f" part; give {stage.name}.model the shape that it was trained with"
+                )
         elif stage.name in config.keep:
             raise UserError(f"keep={stage.name}: {config.begin} has no such net of the shape that is configured")
         if stage.name not in config.keep:

@@ -149,6 +149,9 @@ def test_a_run_begins_with_a_checkpoint_and_keeps_what_it_is_told_to(
     other = replace(config.motion, model=replace(config.motion.model, width=24))
     with pytest.raises(UserError, match="keep=motion: .* has no such net of the shape"):
         main(replace(further, out=tmp_path / "misfit", motion=other))
+    bare = replace(config.dynamics, model=replace(config.dynamics.model, touch_width=0))
+    with pytest.raises(UserError, match=r"keep=dynamics: .* has touch\..* would be lost: .* give dynamics\.model"):
+        main(replace(further, out=tmp_path / "lost", keep=("autoencoder", "motion", "dynamics"), dynamics=bare))
     with pytest.raises(UserError, match="keep=motion needs the checkpoint"):
         replace(config, keep=("motion",))
     with pytest.raises(UserError, match="keep=bank: .* has no bank"):
