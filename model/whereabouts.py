@@ -6,7 +6,7 @@ its goal stands; where no picture shows it, it is put where none of them looks, 
 stands from then on (standing.py), and what the way to it pays is reckoned from where the eye goes.
 
 Nothing here knows what is paid for what. What a goal looks like, what coming nearer pays, and how near it counts as
-reached are seen in recordings (train/whereabouts.py). It is always computed in fp32.
+reached are seen in recordings (train/goal_search.py). It is always computed in fp32.
 """
 
 import math

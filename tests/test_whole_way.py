@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from latentcraft.__main__ import main
 from latentcraft.model.checkpoint import load_checkpoint
 from latentcraft.model.tasks import TASK_INDEX
-from latentcraft.model.train import goals, run, whereabouts
+from latentcraft.model.train import goal_search, goals, run
 from latentcraft.model.train.config import BANK, STAGES
 
 
@@ -26,7 +26,7 @@ def test_record_train_dream_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert main(["record", "out=data", "episodes=3", "ticks=80", "workers=0", size]) == 0
     # A dozen games of a task with a goal, of which a few are enough here.
     monkeypatch.setattr(goals, "ENOUGH", 3)
-    monkeypatch.setattr(whereabouts, "ENOUGH", 3)
+    monkeypatch.setattr(goal_search, "ENOUGH", 3)
     seek = ["task=navigate-shaped", "task_share=1", "episodes=12", "ticks=240", "seed=130000"]
     assert main(["record", "out=data", "workers=0", size, *seek]) == 0
     assert main(["train", "preset=smoke", "data=data", "out=run", size, "threads=2"]) == 0

@@ -35,6 +35,7 @@ from latentcraft.model.train.deeds import DeedStage, tasks_of_deeds
 from latentcraft.model.train.depth import DepthData, DepthStage
 from latentcraft.model.train.dynamics import DynamicsStage
 from latentcraft.model.train.encode import encode_episodes
+from latentcraft.model.train.goal_search import search_both
 from latentcraft.model.train.goals import GoalStage, tasks_of_goals
 from latentcraft.model.train.hand import HandStage
 from latentcraft.model.train.loop import Interrupted, LoopConfig, Progress, Stage, run_stage, saved_step
@@ -44,7 +45,7 @@ from latentcraft.model.train.outcomes import OutcomesStage
 from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.survey import survey
 from latentcraft.model.train.touch import TouchStage
-from latentcraft.model.train.whereabouts import WhereaboutsStage, search_both
+from latentcraft.model.train.whereabouts import WhereaboutsStage
 
 FEW = 32
 """Episodes, of those to learn from and of those held out, that are encoded where nothing learns from latents."""
@@ -245,8 +246,8 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         mine = tasks_of_goals(data) if goals is None else goals.by_goals
         tasks = [TASKS[number] for number in mine.nonzero()[:, 0].tolist()]
         sought = (None, None) if learned or not tasks else search_both(
-            (training, held_out), config.frame_size, config.whereabouts, tasks=tasks, seed=config.seed,
-            quiet=not ranks.first,
+            (training, held_out), config.frame_size, episodes=config.whereabouts.episodes,
+            pictures=config.whereabouts.pictures, tasks=tasks, seed=config.seed, quiet=not ranks.first,
         )  # fmt: skip
         if learned or sought[0] is not None:
             seeking = WhereaboutsStage(config.whereabouts, *sought, completion, **alike)

@@ -15,17 +15,19 @@ from latentcraft.model.outcomes import Outcomes, expected_reward
 from latentcraft.model.place import Place
 from latentcraft.model.standing import BASE, SHAPE, Goal
 from latentcraft.model.tasks import TASK_INDEX, TASKS
-from latentcraft.model.train import whereabouts as stage_module
-from latentcraft.model.train.whereabouts import (
+from latentcraft.model.train import goal_search
+from latentcraft.model.train.goal_search import (
     Pictures,
     Searched,
-    WhereaboutsStage,
-    WhereaboutsStageConfig,
     _Game,
     _kind_of_goals,
     _pay_of,
     _place_of,
     _shape_of,
+)
+from latentcraft.model.train.whereabouts import (
+    WhereaboutsStage,
+    WhereaboutsStageConfig,
     answers,
     sharpened,
 )  # fmt: skip
@@ -239,13 +241,13 @@ def test_a_goal_is_what_stands_where_tasks_end(monkeypatch: pytest.MonkeyPatch):
     others = [(each._replace(rewards=np.where(each.rewards > 1, 2, 0).astype(np.float32)), place)
               for each, place in games]  # fmt: skip
     assert _pay_of(others)[2][SHAPED] == 0  # only the end is paid
-    monkeypatch.setattr(stage_module, "_games", lambda *_, **__: iter([each for each, _ in games]))
-    found = stage_module.search([], (8, 8), WhereaboutsStageConfig(), np.random.default_rng(0))
+    monkeypatch.setattr(goal_search, "_games", lambda *_, **__: iter([each for each, _ in games]))
+    found = goal_search.search([], (8, 8), np.random.default_rng(0), episodes=99, pictures=4)
     assert found is not None and found.kind == GOAL and len(found.pictures.away) == 160
     np.testing.assert_allclose(found.pictures.bearings, 0, atol=1e-6)
     np.testing.assert_allclose(found.pictures.higher, -1.62, atol=1e-5)
-    monkeypatch.setattr(stage_module, "_games", lambda *_, **__: iter(nowhere))
-    assert stage_module.search([], (8, 8), WhereaboutsStageConfig(), np.random.default_rng(0)) is None
+    monkeypatch.setattr(goal_search, "_games", lambda *_, **__: iter(nowhere))
+    assert goal_search.search([], (8, 8), np.random.default_rng(0), episodes=99, pictures=4) is None
 
 
 def bright(count: int = 400) -> Pictures:
