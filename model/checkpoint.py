@@ -134,6 +134,7 @@ def load_checkpoint(
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}); if truncated, copy it again") from error
     try:
+        height, width = json.loads(metadata["frame_size"])
         with Undrawn():
             autoencoder = Autoencoder(AutoencoderConfig(**_tuples(json.loads(metadata["autoencoder"]))))
             motion = Motion(MotionConfig(**_tuples(json.loads(metadata["motion"]))))
@@ -142,7 +143,7 @@ def load_checkpoint(
             parts: list[tuple[str, nn.Module]] = [("autoencoder", autoencoder), ("motion", motion), ("dit", dit)]
             scene = bank = None
             if "scene" in metadata:
-                scene = Scene(SceneConfig.from_dict(json.loads(metadata["scene"])))
+                scene = Scene(SceneConfig.from_dict(json.loads(metadata["scene"]), width))
                 parts.append(("scene", scene))
             if "bank" in metadata:
                 bank = Bank(BankConfig(**_tuples(json.loads(metadata["bank"]))))
@@ -154,7 +155,6 @@ def load_checkpoint(
                 module.cast(dtype)
             elif not isinstance(module, Bank):
                 module.to(dtype)
-        height, width = json.loads(metadata["frame_size"])
         provenance = json.loads(metadata["provenance"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

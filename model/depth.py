@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import ConvNet, ResidualBlock
 from latentcraft.model.camera import EYE_HEIGHT, FIELD_OF_VIEW, SKY, pixel_rays
+from latentcraft.model.rescale import as_before, as_wide
 
 FOLD = 4
 """Pixels per side folded into channels before the first convolution."""
+MULTIPLE = 16
+"""Height and width are multiples of it."""
 ATTACHED = 0.1
 """Distance (metres) that stands for what moves with the lens."""
 NEAREST, FARTHEST = 0.18, 90.0
@@ -36,6 +39,8 @@ class DepthConfig:
     """Horizontal, degrees."""
     lens: tuple[int, int] = (96, 160)
     """(H, W) at which it is kept what hangs before the lens at all times."""
+    picture: int | None = None
+    """Width of the pictures it has learned from; others are brought to it. None takes all as they are."""
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.depths) or any(width % 8 for width in self.widths):
@@ -90,7 +95,7 @@ class DepthNet(ConvNet):
 
     def pitch(self, picture: Tensor) -> Tensor:
         """Return how steeply pictures ``(k, 3, H, W)`` look down, degrees, fp32 ``(k,)``."""
-        return 90 * self.tilt(self.folded(picture)).float()[:, 0]
+        return 90 * self.tilt(self.folded(as_wide(picture, self.config.picture, MULTIPLE))).float()[:, 0]
 
     def forward(self, picture: Tensor, pitch: Tensor) -> Tensor:
         """Return the logarithm of distance (metres), fp32 ``(k, H, W)``.
@@ -117,7 +122,7 @@ class DepthNet(ConvNet):
         """Return distances along each pixel's ray in metres, fp32 ``(k, H, W)``: 0 what moves with the lens, at most
         :data:`SKY`.
         """
-        distance = self(picture, pitch).exp()
-        distance = torch.where(distance > FARTHEST, SKY, distance)
+        distance = self(as_wide(picture, self.config.picture, MULTIPLE), pitch).exp()
+        distance = as_before(torch.where(distance > FARTHEST, SKY, distance), *picture.shape[2:])
         hidden = F.interpolate(self.lens[None, None].float(), picture.shape[2:], mode="nearest-exact")[0] > 0.5
         return torch.where((distance < NEAREST) | hidden, 0.0, distance)

@@ -53,11 +53,14 @@ class SceneConfig:
     """Of the net that says where the goal of a task stands; None where none was found in the recordings."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "SceneConfig":
-        """Undo ``dataclasses.asdict``, also after a detour through JSON."""
+    def from_dict(cls, values: Mapping[str, Any], width: int | None = None) -> "SceneConfig":
+        """Undo ``dataclasses.asdict``, also after a detour through JSON. Nets that do not say of themselves have learned
+        from pictures as wide as ``width``.
+        """
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
         }
+        depth["picture"] = depth.get("picture") or width
         hand, matter, completion, deeds, goals, whereabouts = (
             values.get(name) for name in ("hand", "matter", "completion", "deeds", "goals", "whereabouts")
         )
@@ -66,7 +69,8 @@ class SceneConfig:
             None if matter is None else MatterConfig.from_dict(matter),
             None if completion is None else CompletionConfig(**EARLIER_MAP | completion),
             None if deeds is None else DeedConfig(**deeds), None if goals is None else GoalConfig(**goals),
-            None if whereabouts is None else WhereaboutsConfig(**whereabouts),
+            None if whereabouts is None else
+            WhereaboutsConfig(**whereabouts | {"picture": whereabouts.get("picture") or width}),
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from latentcraft.model.blockmap import FACES
 from latentcraft.model.blockrays import TEXELS
 from latentcraft.model.camera import FIELD_OF_VIEW
 from latentcraft.model.outcomes import NEVER, Outcomes, two_hot
+from latentcraft.model.rescale import as_wide
 from latentcraft.model.standing import SHAPE, Goal
 from latentcraft.model.tasks import TASKS
 
@@ -52,6 +53,9 @@ class WhereaboutsConfig:
     """Of its layers that see columns of the picture."""
     field_of_view: float = FIELD_OF_VIEW
     """Horizontal, degrees."""
+    picture: int | None = None
+    """Width of the pictures it has learned from; others are brought to it: how many pixels a goal takes up tells how
+    far away it is. None takes all as they are."""
 
 
 class Told(NamedTuple):
@@ -144,7 +148,7 @@ class WhereaboutsNet(nn.Module):
             generator: decides.
         """
         seen = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).to(self.lit) / 127.5 - 1
-        told = self(seen, torch.from_numpy(eyes[:, 4]).to(self.lit))
+        told = self(as_wide(seen, self.config.picture, FOLD), torch.from_numpy(eyes[:, 4]).to(self.lit))
         chances = told.logits.softmax(1).cpu().numpy()
         there = 1 - chances[:, -1]
         best = int(np.flatnonzero(there >= 0.9 * there.max())[-1])

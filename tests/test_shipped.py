@@ -55,6 +55,19 @@ def test_a_start_looks_like_the_reference(dream: DreamWorld):
     assert psnr > 22
 
 
+@pytest.mark.parametrize("size", [(48, 80), (96, 160), (192, 320)])
+def test_it_knows_distances_in_pictures_of_any_size(size: tuple[int, int]):
+    depth = load_checkpoint(dtype=torch.float32).scene.depth
+    world = VoxelWorld(num_worlds=len(SEEDS), frame_size=size)
+    frames = torch.from_numpy(world.reset([Start(seed=seed) for seed in SEEDS])[:, -1]).permute(0, 3, 1, 2) / 127.5 - 1
+    pitches = torch.tensor([world.game(index).pose[4] for index in range(len(SEEDS))])
+    told = depth.distances(frames, pitches).numpy()
+    true = np.stack([world.distances(index) for index in range(len(SEEDS))])
+    solid = (true > 0.2) & (true < 30) & (told > 0)
+    off = np.log(told[solid] / true[solid])
+    assert abs(np.median(off)) < 0.15 and np.median(abs(off)) < 0.25
+
+
 def test_turning_turns_the_way_the_player_turns(dream: DreamWorld):
     """After two chunks, the dream lies nearer the true frames than those of the opposite turn, on every seed's sum."""
     reference = VoxelWorld(num_worlds=len(SEEDS))

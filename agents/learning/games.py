@@ -41,6 +41,9 @@ class GamesConfig:
     recall: bool = False
     """Let the dream recall recorded places where it knows too little, and map the blocks close by: slower, but what is
     dug in a map is gone. Heads have learned to pay in dreams without; what deeds pay is the same in both."""
+    frame_size: tuple[int, int] | None = None
+    """[height, width] of the world's pictures; null takes its own. Players see 48 x 80 pixels of them; a dream of no
+    more takes a third of the time."""
     length: int = 100
     """Steps until an episode is cut off (four ticks each: 100 are 20 seconds)."""
     max_uncertainty: float | None = None
@@ -107,8 +110,8 @@ class Games:
         self.config, self.num_games = config, num_games
         self.env = WorldVectorEnv(
             config.world if world is None else world, num_envs=num_games, task=config.task,
-            checkpoint=config.checkpoint, steps=config.denoising, recall=config.recall, info_frames=False,
-            autoreset_mode="Disabled", max_uncertainty=config.max_uncertainty,
+            frame_size=config.frame_size, checkpoint=config.checkpoint, steps=config.denoising, recall=config.recall,
+            info_frames=False, autoreset_mode="Disabled", max_uncertainty=config.max_uncertainty,
         )  # fmt: skip
         self.frames = 0
         """Frames of the world played so far, warm-ups of the reference world included."""

@@ -1,9 +1,9 @@
 """The training itself: SB3's PPO, with a callback that saves, keeps and logs."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def spent(config: AgentTrainConfig, progress: Progress) -> bool:
 def identity_of(config: AgentTrainConfig) -> dict[str, Any]:
     """Return the keys, as JSON values, that make a training this one."""
     keys = {key: value for key, value in asdict(config).items() if key not in ENDINGS}
-    return {key: str(value) if isinstance(value, Path) else value for key, value in keys.items()}
+    return json.loads(json.dumps(keys, default=str))
 
 
 def _state_of(learner: PPO, games: Games) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,8 +17,8 @@ from latentcraft.errors import UserError
 from latentcraft.model.actions import PITCH
 from latentcraft.model.episodes import list_episodes, read_all
 from latentcraft.model.optimizer import MasterOptimizer, OptimizerConfig
+from latentcraft.model.train.held_out import split
 from latentcraft.model.train.loop import LoopConfig, run_stage
-from latentcraft.model.train.run import split
 from latentcraft.simulator.fidelity.action_scores import (
     button_counts,
     button_scores,

@@ -39,7 +39,7 @@ from latentcraft.model.train.completion import (
     restored,
     turned,
 )
-from latentcraft.model.train.run import take_over
+from latentcraft.model.train.take_over import take_over
 from latentcraft.model.train.textures import follows_light
 
 SIZE = (48, 80)

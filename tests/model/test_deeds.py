@@ -12,7 +12,7 @@ from latentcraft.model.outcomes import expected_reward
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.deeds import DeedStage, DeedStageConfig, deeds_of, tasks_of_deeds
-from latentcraft.model.train.run import take_over
+from latentcraft.model.train.take_over import take_over
 
 CHOP, EXPLORE = TASK_INDEX["chop"], TASK_INDEX["explore"]
 EVERY, FRAMES_EACH = 6, 48

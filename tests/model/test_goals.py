@@ -14,7 +14,7 @@ from latentcraft.model.outcomes import Outcomes, expected_reward
 from latentcraft.model.tasks import TASK_INDEX, TASKS
 from latentcraft.model.train.bench import random_dataset
 from latentcraft.model.train.goals import GoalStage, GoalStageConfig, living, tasks_of_goals, ticks_of
-from latentcraft.model.train.run import take_over
+from latentcraft.model.train.take_over import take_over
 
 NAVIGATE, SHAPED, EXPLORE = (TASK_INDEX[name] for name in ("navigate", "navigate-shaped", "explore"))
 EACH, ENDS = 48, 40

@@ -32,10 +32,10 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from latentcraft.__main__ import main
-from latentcraft.model.train import run
+from latentcraft.model.train import course
 
 out, blow = Path(sys.argv[1]), sys.argv[2].split(":")  # stage, step, signal
-run_stage = run.run_stage
+run_stage = course.run_stage
 
 def watched(stage, loop, directory, ranks):
     train_step = stage.train_step
@@ -50,7 +50,7 @@ def watched(stage, loop, directory, ranks):
     torch.save(stage.optimizer.masters, out / f"{stage.name}.weights.{ranks.rank}")
     return progress
 
-run.run_stage = watched
+course.run_stage = watched
 sys.exit(main(["train", *sys.argv[3:]]))
 """
 
