@@ -15,7 +15,7 @@ def test_every_pixel_gets_what_was_said_of_where_it_is(height: int, width: int):
     wide = as_wide(torch.stack([down, across, down])[None], 160, 16)
     assert wide.shape[3] == 160 and wide.shape[2] % 16 == 0 and 0 <= wide.shape[2] - height * 160 / width < 16
     for place, side in ((down, height), (across, width)):
-        back = as_before(wide[:, 0 if place is down else 1], height, width)[0]
+        back = as_before(wide[:, 0 if place is down else 1] + 2, height, width)[0] - 2
         assert back.shape == (height, width)
         assert (back - place).abs().max() < 2 * 2 / min(side, side * 160 / width)
 
@@ -45,3 +45,15 @@ def test_nets_of_earlier_checkpoints_learned_from_pictures_as_wide_as_the_checkp
     assert (config.depth.picture, config.whereabouts.picture) == (112, 112)
     said["depth"]["picture"] = 80  # what a net says of itself counts
     assert SceneConfig.from_dict(said, 112).depth.picture == 80
+
+
+def test_a_plane_stays_even_and_an_edge_sharp_in_larger_pictures():
+    """Of a floor that ends at a wall far behind it, of pictures twice as large."""
+    rows = torch.arange(48.0)
+    floor = (400 / (48 + 2 * rows)).flip(0)[None, :, None].expand(1, 48, 80).clone()  # inverse distances grow evenly
+    floor[:, :, 40:] = 60.0
+    large = as_before(floor, 96, 160)[0]
+    inverse = 1 / large[4:-4, :76]
+    assert (inverse.diff(dim=0) > 0).all() or (inverse.diff(dim=0) < 0).all()  # no steps two rows high
+    assert (inverse.diff(dim=0).diff(dim=0).abs() < 1e-5).all()
+    assert ((large[:, 80:] - 60).abs() < 1e-4).all() and large[:, :80].max() < 20
