@@ -54,7 +54,7 @@ class SceneConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], width: int | None = None) -> "SceneConfig":
-        """Undo ``dataclasses.asdict``, also after a detour through JSON. Nets that do not say of themselves have learned
+        """Undo ``dataclasses.asdict``, also after a detour through JSON. Nets that do not say so themselves have learned
         from pictures as wide as ``width``.
         """
         depth: dict[str, Any] = {
