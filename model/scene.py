@@ -54,8 +54,8 @@ class SceneConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], width: int | None = None) -> "SceneConfig":
-        """Undo ``dataclasses.asdict``, also after a detour through JSON. Nets that do not say so themselves have learned
-        from pictures as wide as ``width``.
+        """Undo ``dataclasses.asdict``, also after a detour through JSON. Nets that do not say so have learned from
+        pictures as wide as ``width``.
         """
         depth: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["depth"].items()
