@@ -41,9 +41,6 @@ class GamesConfig:
     recall: bool = False
     """Let the dream recall recorded places where it knows too little, and map the blocks close by: slower, but what is
     dug in a map is gone. Heads have learned to pay in dreams without; what deeds pay is the same in both."""
-    frame_size: tuple[int, int] | None = None
-    """[height, width] of the world's pictures; null takes its own. Players see 48 x 80 pixels of them; a dream of no
-    more takes a third of the time."""
     length: int = 100
     """Steps until an episode is cut off (four ticks each: 100 are 20 seconds)."""
     max_uncertainty: float | None = None
@@ -55,6 +52,9 @@ class GamesConfig:
     """With ``starts``: begin at so many moments of them, again and again with other noise. Each is read and remembered
     once (half a second of a core, where 12 steps of a game take 1.3) and then kept (4 MB); null takes a new moment for
     every game."""
+    frame_size: tuple[int, int] | None = None
+    """[height, width] of the world's pictures; null takes its own. Players see 48 x 80 pixels of them; a dream of no
+    more takes a third of the time, of one with a map of blocks less than half."""
 
     def __post_init__(self) -> None:
         if self.length < 1:

@@ -71,8 +71,9 @@ def test_games_go_on_where_their_state_was_taken(data: Path, tiny_checkpoint: Pa
 
 
 def test_kept_moments_are_begun_at_again_with_other_noise(data: Path, tiny_checkpoint: Path, monkeypatch):
-    config = GamesConfig("dream", "chop", tiny_checkpoint, 1, False, 2, starts=data, moments=1)
+    config = GamesConfig("dream", "chop", tiny_checkpoint, 1, False, 2, starts=data, moments=1, frame_size=(48, 64))
     games = Games(config, 2, TINY.sight, seed=4)
+    assert games.env.world.spec.frame_size == (48, 64)
     first = games.reset()
     assert np.array_equal(first[0], first[1])
     monkeypatch.setattr("latentcraft.model.episodes.read_episode", lambda *_, **__: pytest.fail("read again"))
