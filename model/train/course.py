@@ -119,3 +119,13 @@ class Course:
         """Raise Stopped if the run ends after stage ``name``."""
         if self.config.stop_after == name:
             raise Stopped
+
+    def trained(self, stage: Stage, known: nn.Module | None) -> Any:
+        """Return the net that ``stage`` ends with; see :meth:`train_from`.
+
+        Raises:
+            Stopped: the run ends after it.
+        """
+        self.train_from(stage, known)
+        self.check_stop(stage.name)
+        return stage.result()  # type: ignore[attr-defined]

@@ -31,7 +31,7 @@ from latentcraft.model.train.outcomes import OutcomesStage
 from latentcraft.model.train.provenance import machine, provenance_of
 from latentcraft.model.train.ranks import Ranks
 from latentcraft.model.train.remembered import precision, remember
-from latentcraft.model.train.scene import train_scene, trained
+from latentcraft.model.train.scene import train_scene
 from latentcraft.model.train.take_over import take_over
 from latentcraft.model.train.touch import TouchStage
 
@@ -76,7 +76,7 @@ def train(config: TrainConfig, ranks: Ranks, device: str) -> None:
         episodes = encode(course, parts, autoencoder)
         scene = train_scene(course, episodes, autoencoder)
         motion_stage = MotionStage(config.motion, *episodes.data, autoencoder, scene, **course.alike)
-        motion = trained(course, motion_stage, None if begun is None else begun.motion)
+        motion = course.trained(motion_stage, None if begun is None else begun.motion)
         del motion_stage
     except Stopped:
         return

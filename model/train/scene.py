@@ -5,7 +5,6 @@ absent.
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
 from latentcraft.errors import UserError
 from latentcraft.model.autoencoder import Autoencoder
@@ -24,7 +23,6 @@ from latentcraft.model.train.depth import DepthData, DepthStage
 from latentcraft.model.train.goal_search import search_both
 from latentcraft.model.train.goals import GoalStage, tasks_of_goals
 from latentcraft.model.train.hand import HandStage
-from latentcraft.model.train.loop import Stage
 from latentcraft.model.train.matter import MatterStage, gather
 from latentcraft.model.train.survey import survey
 from latentcraft.model.train.whereabouts import WhereaboutsStage
@@ -56,13 +54,6 @@ def train_scene(course: Course, episodes: Episodes, autoencoder: Autoencoder) ->
     return Scene.of(*camera, hand, course.dtype, matter, completion, deeds, goals, whereabouts)
 
 
-def trained(course: Course, stage: Stage, known: nn.Module | None) -> Any:
-    """Return the net that ``stage`` ends with."""
-    course.train_from(stage, known)
-    course.check_stop(stage.name)
-    return stage.result()  # type: ignore[attr-defined]
-
-
 def train_camera(course: Course, episodes: Episodes, autoencoder: Autoencoder) -> Camera | None:
     """Train how far away what is seen is, and how a body moves."""
     config, begun = course.config, None if course.begun is None else course.begun.scene
@@ -74,7 +65,7 @@ def train_camera(course: Course, episodes: Episodes, autoencoder: Autoencoder) -
             print("the episodes have no poses with distances: a world without a memory of places")
         return None
     stage = DepthStage(config.depth, depths[0], depths[1] or depths[0], autoencoder, **course.alike)
-    depth = trained(course, stage, None if begun is None else begun.depth)
+    depth = course.trained(stage, None if begun is None else begun.depth)
     del stage, depths
     # One episode will do where nothing is learned any more.
     walked = 1 if course.learned(BodyStage.name) else config.body.episodes
@@ -88,7 +79,7 @@ def train_camera(course: Course, episodes: Episodes, autoencoder: Autoencoder) -
     if moments[0] is None:
         raise UserError(f"the episodes in {config.data} have distances but are too short for the body net")
     moving = BodyStage(config.body, moments[0], moments[1] or moments[0], **course.alike)
-    return Camera(depth, trained(course, moving, None if begun is None else begun.body))
+    return Camera(depth, course.trained(moving, None if begun is None else begun.body))
 
 
 def train_hand(course: Course, episodes: Episodes, camera: Camera | None) -> HandNet | None:
@@ -99,7 +90,7 @@ def train_hand(course: Course, episodes: Episodes, camera: Camera | None) -> Han
     if course.kept(HandStage.name) or not len(episodes.data[0].that_tell().spans):
         return known
     stage = HandStage(course.config.hand, *episodes.data, **course.alike)
-    net: HandNet = trained(course, stage, known)
+    net: HandNet = course.trained(stage, known)
     return net
 
 
@@ -108,7 +99,7 @@ def train_deeds(course: Course, episodes: Episodes, hand: HandNet | None) -> Any
     known = course.earlier(DeedStage.name)
     if hand is None or not course.learns(DeedStage.name) or not tasks_of_deeds(episodes.data[0]).any():
         return known
-    return trained(course, DeedStage(course.config.deeds, *episodes.data, known=known, **course.alike), known)
+    return course.trained(DeedStage(course.config.deeds, *episodes.data, known=known, **course.alike), known)
 
 
 def train_goals(course: Course, episodes: Episodes, camera: Camera | None) -> GoalNet | None:
@@ -117,7 +108,7 @@ def train_goals(course: Course, episodes: Episodes, camera: Camera | None) -> Go
     if camera is None or not course.learns(GoalStage.name) or not tasks_of_goals(episodes.data[0]).any():
         return known
     stage = GoalStage(course.config.goals, *episodes.data, known=known, **course.alike)
-    net: GoalNet = trained(course, stage, known)
+    net: GoalNet = course.trained(stage, known)
     return net
 
 
@@ -136,7 +127,7 @@ def train_matter(course: Course, episodes: Episodes, camera: Camera | None, hand
     ]  # fmt: skip
     if not learned and cells[0] is None:
         return known
-    return trained(course, MatterStage(config.matter, cells[0], cells[1] or cells[0], **course.alike), known)
+    return course.trained(MatterStage(config.matter, cells[0], cells[1] or cells[0], **course.alike), known)
 
 
 def train_completion(course: Course, episodes: Episodes, camera: Camera | None) -> CompletionNet | None:
@@ -156,7 +147,7 @@ def train_completion(course: Course, episodes: Episodes, camera: Camera | None) 
     if not learned and boxes[0] is None:
         return known
     stage = CompletionStage(config.completion, boxes[0], boxes[1] or boxes[0], **course.alike)
-    net: CompletionNet = trained(course, stage, known)
+    net: CompletionNet = course.trained(stage, known)
     return net
 
 
@@ -176,4 +167,4 @@ def train_whereabouts(
     )  # fmt: skip
     if not learned and sought[0] is None:
         return known
-    return trained(course, WhereaboutsStage(config.whereabouts, *sought, completion, **course.alike), known)
+    return course.trained(WhereaboutsStage(config.whereabouts, *sought, completion, **course.alike), known)
